@@ -1,0 +1,183 @@
+"""Generates the weather rows: the same SEED gives the same rows, in any batch, in any order."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+# Rows are made in blocks: block b is a function of (SEED, b) alone, so that a batch of any size, by
+# any worker, after any interruption holds the same rows. 20,000 rows stay in the CPU's cache:
+# 150 ns a row, against 250 ns in blocks of 100,000.
+BLOCK_ROWS = 20_000
+
+CITY_DRAWS = 20_000  # of Faker's city(), 50 us each: 1 s, and 13,249 different names for SEED=42
+
+# Values are drawn as whole steps (hundredths, seconds), so that they have exactly two decimals.
+TEMPERATURE = (-1000, 4000)  # hundredths of a degC, both ends included
+HUMIDITY = (2000, 10000)  # hundredths of a percent
+WIND_SPEED = (0, 2000)  # hundredths of a metre per second
+PERIOD = timedelta(days=5 * 365)
+
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER = b"\xff\xff"
+
+# The only column of varying width comes last: see Generator._encode.
+COPY_COLUMNS = "id, temperature, humidity, wind_speed, timestamp, location"
+
+
+def draw_cities(seed: int) -> list[str]:
+    """Draw CITY_DRAWS city names from Faker, with its own frequencies (some come up often)."""
+    from faker import Faker  # 0.2 s to import: only the first load of a database needs it
+
+    fake = Faker("en_US")
+    fake.seed_instance(seed)
+    return [fake.city() for _ in range(CITY_DRAWS)]
+
+
+class Totals:
+    """Records and sum of temperatures of every location, from the generator's own numbers."""
+
+    def __init__(self, locations: int) -> None:
+        self.records = np.zeros(locations, np.int64)
+        self.temperature_sum = np.zeros(locations, np.int64)  # hundredths of a degC
+
+    def add(self, other: "Totals") -> None:
+        self.records += other.records
+        self.temperature_sum += other.temperature_sum
+
+
+class Generator:
+    """Makes the rows with given ids; holds no state, so threads may share it."""
+
+    def __init__(self, seed: int, cities: Sequence[str], period_end: datetime) -> None:
+        """Rows draw their location from `cities` (repeated names come up more often)."""
+        self.seed = seed
+        self.locations = sorted(set(cities), key=lambda name: (len(name.encode()), name))
+        self._encoded = np.array([name.encode() for name in self.locations])
+        self._lengths = np.char.str_len(self._encoded).astype(np.int32)
+        position = {name: index for index, name in enumerate(self.locations)}
+        self._city_location = np.array([position[name] for name in cities], np.uint16)
+        self._period_start = (period_end - PERIOD - _POSTGRES_EPOCH) // timedelta(microseconds=1)
+        self._record = _record_type(self._encoded.itemsize)
+
+    def copy_binary(self, first_id: int, last_id: int) -> tuple[bytes, Totals]:
+        """The rows first_id..last_id as a binary COPY of COPY_COLUMNS, and their totals.
+
+        Binary costs the server a third of text: 10M rows in 6.0 s against 15.9 s, one stream.
+        """
+        totals = Totals(len(self.locations))
+        parts = [_COPY_HEADER]
+        for first, columns in self._blocks(first_id, last_id):
+            parts.append(self._encode(first, *columns))
+            totals.add(self._total(*columns[:2]))
+        return b"".join([*parts, _COPY_TRAILER]), totals
+
+    def totals(self, first_id: int, last_id: int) -> Totals:
+        """The totals of rows first_id..last_id, without encoding them."""
+        totals = Totals(len(self.locations))
+        for _, columns in self._blocks(first_id, last_id):
+            totals.add(self._total(*columns[:2]))
+        return totals
+
+    def _blocks(self, first_id: int, last_id: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """The columns of the rows first_id..last_id, block by block, each with its first id."""
+        for block in range((first_id - 1) // BLOCK_ROWS, (last_id - 1) // BLOCK_ROWS + 1):
+            block_first = block * BLOCK_ROWS + 1
+            first = max(first_id, block_first)
+            rows = slice(first - block_first, last_id - block_first + 1)
+            yield first, [column[rows] for column in self._columns(block)]
+
+    def _columns(self, block: int) -> tuple[np.ndarray, ...]:
+        """Location (index), temperature, humidity, wind speed (hundredths), offset (s) of a block.
+
+        Philox is counter-based (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+        SC11) and its raw stream is fixed, unlike the distributions built on it, which NumPy may
+        change between versions.
+        """
+        words = np.random.Philox(key=[self.seed, block]).random_raw(BLOCK_ROWS * 5 // 2)
+        city, temperature, humidity, wind_speed, offset = words.view(np.uint32).reshape(5, -1)
+        location = self._city_location[_scale(city, 0, len(self._city_location) - 1)]
+        # A block is ordered by location: the encoder needs equal lengths side by side, and
+        # presorted runs make the index build 25 % faster.
+        return (
+            np.sort(location, kind="stable"),
+            _scale(temperature, *TEMPERATURE),
+            _scale(humidity, *HUMIDITY),
+            _scale(wind_speed, *WIND_SPEED),
+            _scale(offset, 0, int(PERIOD.total_seconds()) - 1),
+        )
+
+    def _encode(
+        self,
+        first_id: int,
+        location: np.ndarray,
+        temperature: np.ndarray,
+        humidity: np.ndarray,
+        wind_speed: np.ndarray,
+        offset: np.ndarray,
+    ) -> bytes:
+        """The rows in COPY's binary format.
+
+        They are built as records of one width with the location padded, then cut: rows with equally
+        long locations stand side by side, so one slice trims them all. That is 4 times as fast
+        as a mask of the bytes to keep.
+        """
+        rows = len(location)
+        lengths = self._lengths[location]
+        records = np.empty(rows, self._record)
+        records["fields"] = 6
+        records["id_size"] = 4
+        records["id"] = np.arange(first_id, first_id + rows)
+        for name, hundredths in (
+            ("temperature", temperature),
+            ("humidity", humidity),
+            ("wind_speed", wind_speed),
+        ):
+            records[f"{name}_size"] = 8
+            records[name] = hundredths / 100
+        records["timestamp_size"] = 8
+        records["timestamp"] = self._period_start + offset * 1_000_000
+        records["location_size"] = lengths
+        records["location"] = self._encoded[location]
+        padded = records.view(np.uint8).reshape(rows, -1)
+        fixed_bytes = self._record.fields["location"][1]
+        starts = [0, *(np.flatnonzero(np.diff(lengths)) + 1), rows]
+        return b"".join(
+            padded[start:end, : fixed_bytes + lengths[start]].tobytes()
+            for start, end in itertools.pairwise(starts)
+        )
+
+    def _total(self, location: np.ndarray, temperature: np.ndarray) -> Totals:
+        totals = Totals(len(self.locations))
+        totals.records += np.bincount(location, minlength=len(self.locations))
+        # float64 holds whole numbers up to 2**53: sums of a block's hundredths are exact
+        sums = np.bincount(location, weights=temperature, minlength=len(self.locations))
+        totals.temperature_sum += sums.astype(np.int64)
+        return totals
+
+
+def _scale(words: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Map 32-bit words to whole numbers low..high.
+
+    Multiply-and-shift (Lemire, "Fast random integer generation in an interval", 2019) without its
+    rejection step: a hundredth of a degC gets 858,822 or 858,823 words, too even to notice.
+    """
+    steps = np.uint64(high - low + 1)
+    return low + ((words.astype(np.uint64) * steps) >> np.uint64(32)).astype(np.int64)
+
+
+def _record_type(location_bytes: int) -> np.dtype:
+    """One row of COPY's binary format with the location padded to its greatest length."""
+    return np.dtype(
+        [
+            ("fields", ">i2"),
+            *(("id_size", ">i4"), ("id", ">i4")),
+            *(("temperature_size", ">i4"), ("temperature", ">f8")),
+            *(("humidity_size", ">i4"), ("humidity", ">f8")),
+            *(("wind_speed_size", ">i4"), ("wind_speed", ">f8")),
+            *(("timestamp_size", ">i4"), ("timestamp", ">i8")),
+            *(("location_size", ">i4"), ("location", f"S{location_bytes}")),
+        ]
+    )
