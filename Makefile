@@ -1,0 +1,83 @@
+# People and CI use the same targets. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+ROOMS := flask data-populator data-query local tests
+SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh
+# .env as Compose reads it: a variable that the shell sets wins.
+DOTENV := shell_env=$$(export -p); set -a; [ ! -f .env ] || . ./.env; set +a; eval "$$shell_env"
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: up
+up: ## start the stack: containers where a Docker engine answers, else `make local`
+	@if ! docker info >/dev/null 2>&1; then missing="No Docker engine answers"; \
+	elif ! docker compose version >/dev/null 2>&1; then missing="Docker has no compose plugin"; \
+	else \
+	  echo "A Docker engine answers: starting the stack in containers"; \
+	  docker compose up --build --wait; \
+	  echo "ready http://$$(docker compose port nginx 8080)"; \
+	  exit; \
+	fi; \
+	echo "$$missing: starting the stack as plain processes, until Ctrl-C"; \
+	exec $(MAKE) --no-print-directory local
+
+.PHONY: down
+down: ## stop the stack, keep the data
+	@lock=.local/lock; if [ -e $$lock ] && command -v flock >/dev/null && ! flock --nonblock $$lock true; then \
+	  echo "Stopping the local stack"; \
+	  kill "$$(cat $$lock)"; \
+	  flock $$lock true; \
+	fi
+	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose down; fi
+
+.PHONY: local
+local: .venv/.local ## start the stack as plain processes, without Docker, until Ctrl-C
+	@$(DOTENV); exec .venv/bin/python local/stack.py up
+
+.PHONY: local-env
+local-env: ## print the connection settings of the running local stack (use make -s)
+	@.venv/bin/python local/stack.py env
+
+.PHONY: logs
+logs: ## follow the logs of the containers
+	docker compose logs --follow --tail 100
+
+.PHONY: test
+test: .venv/.tests ## run every test
+	.venv/bin/python -m pytest
+
+.PHONY: lint
+lint: .venv/.tests ## check the style of Python, shell and Dockerfiles
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/shellcheck $(SHELL_SCRIPTS)
+	.venv/bin/hadolint */Dockerfile
+
+.PHONY: format
+format: .venv/.tests ## format the Python code and mend what ruff can
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.PHONY: lock
+lock: .venv/.tests ## pin what requirements.in files name, with hashes (delete a .txt to upgrade it)
+	@constraints=(); for room in $(ROOMS); do \
+	  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header "$${constraints[@]}" $$room/requirements.in -o $$room/requirements.txt; \
+	  constraints+=(-c $$room/requirements.txt); \
+	done
+
+.PHONY: images
+images: ## build every image without pushing
+	./build_and_push_images.sh --build-only
+
+# A stamp per set of packages: .local to run the stack, .tests for everything.
+.venv/.%: %/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0])'
+	@[ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv
+	@echo "Installing $< into .venv"
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

@@ -1,0 +1,251 @@
+"""Answers kept in Redis: never older than CACHE_EXPIRY, and computed once for all who wait."""
+
+import json
+import random
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple, TypeVar
+
+import redis
+from config import Settings
+from db_queries import Average
+from redis_client import RedisClient, RedisDownError
+from waiting import LONG_WAIT, UnavailableError, WaitLimit
+
+PREFIX = "weather:avg:1:"  # 1 is the version of the value's format
+LOCK_PREFIX = "weather:lock:1:"
+JITTER = 0.1  # an answer's life is 0.9 to 1 x CACHE_EXPIRY: answers of one burst end apart
+REFRESH_SHARE = 0.2  # the last part of CACHE_EXPIRY, in which a hot answer is computed anew
+# A lock outlives the slowest read (2 s) and the wait for a connection, no more: whoever holds it
+# may have been killed.
+LOCK_MS = 3000
+POLL = 0.01  # seconds between two looks at what another replica computes
+# Without Redis a burst on one location is answered from one result for this long.
+LINGER = 1.0  # seconds
+
+# Deletes the lock only if it still is the caller's: it may have expired and been taken by another.
+_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """An average and the time, in seconds since 1970, until which it may be served."""
+
+    average: Average
+    expires: float
+
+
+class Flights:
+    """At most one computation of a key at a time in this process; the others wait for its result.
+
+    Technique: golang.org/x/sync/singleflight.
+    """
+
+    def __init__(self, wait_limit: WaitLimit) -> None:
+        self._wait_limit = wait_limit
+        self._lock = threading.Lock()
+        self._flights: dict[str, Future] = {}
+        self._landed: deque[tuple[float, str]] = deque()  # results that linger, with their end
+
+    def run(self, key: str, compute: Callable[[], T], linger: float = 0.0) -> T:
+        """Return ``compute()``, or the result of the same key's computation that is under way.
+
+        Successful results are handed out for ``linger`` seconds more. Raises what ``compute``
+        raises, and UnavailableError when the other computation takes too long.
+        """
+        with self._lock:
+            self._forget()
+            flight = self._flights.get(key)
+            is_leader = flight is None
+            if is_leader:
+                flight = self._flights[key] = Future()
+        if is_leader:
+            return self._lead(key, flight, compute, linger)
+        if flight.done():
+            return flight.result()
+        with self._wait_limit.waiting() as seconds:
+            try:
+                return flight.result(seconds)
+            except TimeoutError:
+                raise UnavailableError("the same answer is being computed and takes long") from None
+
+    def is_running(self, key: str) -> bool:
+        return key in self._flights
+
+    def _lead(self, key: str, flight: Future, compute: Callable[[], T], linger: float) -> T:
+        try:
+            result = compute()
+        except BaseException as error:
+            with self._lock:
+                del self._flights[key]
+            flight.set_exception(error)
+            raise
+        with self._lock:
+            if linger:
+                self._landed.append((time.monotonic() + linger, key))
+            else:
+                del self._flights[key]
+        flight.set_result(result)
+        return result
+
+    def _forget(self) -> None:
+        while self._landed and self._landed[0][0] <= time.monotonic():
+            del self._flights[self._landed.popleft()[1]]
+
+
+class Cache:
+    """Looks answers up in Redis and computes those that are not there."""
+
+    def __init__(self, settings: Settings, wait_limit: WaitLimit) -> None:
+        self._expiry = settings.cache_expiry
+        self._refresh_before = settings.cache_expiry * REFRESH_SHARE
+        self._linger = min(LINGER, settings.cache_expiry / 2)
+        self._flights = Flights(wait_limit)
+        self._redis = RedisClient(settings) if settings.cache else None
+
+    def fetch(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
+        """Return the answer and where it comes from: hit, stale, miss or bypass.
+
+        A hit costs one Redis command. "stale" is an answer near its end that another request is
+        computing anew; it still is younger than CACHE_EXPIRY. Raises what ``compute`` raises.
+        """
+        if self._redis is None:
+            return self._bypass(location, compute)
+        try:
+            answer = self._look_up(location)
+        except RedisDownError:
+            return self._flights.run(
+                location, lambda: self._bypass(location, compute), linger=self._linger
+            )
+        if answer is None:
+            return self._flights.run(location, lambda: self._miss(location, compute))
+        if answer.expires - time.time() > self._refresh_before:
+            return answer, "hit"
+        return self._refresh(location, compute, answer)
+
+    def state(self) -> str:
+        """up, down, or off where CACHE=false."""
+        if self._redis is None:
+            return "off"
+        try:
+            self._redis.execute("PING")
+        except (RedisDownError, redis.ResponseError):
+            return "down"
+        return "up"
+
+    def _bypass(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
+        return self._compute(location, compute), "bypass"
+
+    def _compute(self, location: str, compute: Callable[[str], Average]) -> Answer:
+        start = time.time()  # the answer is as old as the read's start
+        return Answer(compute(location), start + self._expiry)
+
+    def _miss(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
+        """Compute and store, or take over what another replica computes meanwhile."""
+        lock = None
+        try:
+            give_up = time.monotonic() + LONG_WAIT
+            while (lock := self._lock(location)) is None and time.monotonic() < give_up:
+                time.sleep(POLL)
+                if answer := self._look_up(location):
+                    return answer, "hit"
+            # Between the first look and the lock another replica may have come and gone.
+            answer = self._look_up(location)
+        except RedisDownError:
+            answer = None
+        try:
+            if answer:
+                return answer, "hit"
+            return self._compute_and_store(location, compute), "miss"
+        finally:
+            self._unlock(location, lock)
+
+    def _refresh(
+        self, location: str, compute: Callable[[str], Average], answer: Answer
+    ) -> tuple[Answer, str]:
+        """Compute anew unless somebody does already; a failure leaves the old answer."""
+        if self._flights.is_running(location):
+            return answer, "stale"
+
+        def compute_locked() -> tuple[Answer, str]:
+            try:
+                lock = self._lock(location)
+            except RedisDownError:
+                lock = None
+            if lock is None:
+                return answer, "stale"
+            # Released on success only: while PostgreSQL is down, one request in LOCK_MS tries.
+            fresh = self._compute_and_store(location, compute)
+            self._unlock(location, lock)
+            return fresh, "miss"
+
+        try:
+            return self._flights.run(location, compute_locked)
+        except UnavailableError:
+            return answer, "stale"
+
+    def _look_up(self, location: str) -> Answer | None:
+        """The stored answer; None if there is none or its value is not one of ours."""
+        try:
+            value = self._redis.execute("GET", PREFIX + location)
+        except redis.ResponseError:  # a key of another type
+            return None
+        return None if value is None else self._parse(value)
+
+    def _parse(self, value: bytes) -> Answer | None:
+        try:
+            fields = json.loads(value)
+            temperature, records = fields["average_temperature"], fields["records"]
+            expires = fields["expires"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        numbers = type(temperature) is float and type(records) is int and type(expires) is float
+        if not numbers or not -100 <= temperature <= 100 or records < 1:
+            return None
+        now = time.time()
+        # The upper bound holds after CACHE_EXPIRY was lowered, and for a clock that is ahead.
+        if not now < expires <= now + self._expiry:
+            return None
+        return Answer(Average(temperature, records), expires)
+
+    def _compute_and_store(self, location: str, compute: Callable[[str], Average]) -> Answer:
+        answer = self._compute(location, compute)
+        # Answers without records are not stored: anyone can make up names and fill Redis with
+        # them, while the index finds in 0.1 ms that a name does not exist.
+        if answer.average.records == 0:
+            return answer
+        answer = answer._replace(expires=answer.expires - self._expiry * random.uniform(0, JITTER))
+        remaining_ms = int((answer.expires - time.time()) * 1000)
+        if remaining_ms > 0:
+            value = {
+                "average_temperature": answer.average.temperature,
+                "records": answer.average.records,
+                "expires": answer.expires,
+            }
+            self._try("SET", PREFIX + location, json.dumps(value), "PX", remaining_ms)
+        return answer
+
+    def _lock(self, location: str) -> str | None:
+        """Take the lock that all replicas share; None if another has it. Raises RedisDownError."""
+        token = secrets.token_hex(8)
+        try:
+            done = self._redis.execute("SET", LOCK_PREFIX + location, token, "NX", "PX", LOCK_MS)
+        except redis.ResponseError as error:  # out of memory, read-only: go on without the lock
+            raise RedisDownError(str(error)) from error
+        return token if done else None
+
+    def _unlock(self, location: str, lock: str | None) -> None:
+        if lock:
+            self._try("EVAL", _RELEASE, 1, LOCK_PREFIX + location, lock)
+
+    def _try(self, *command: str | int) -> None:
+        """Send a command whose failure costs only speed."""
+        try:
+            self._redis.execute(*command)
+        except (RedisDownError, redis.ResponseError):
+            return

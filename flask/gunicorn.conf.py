@@ -1,0 +1,48 @@
+"""gunicorn's settings; a bad variable or too small a database ends it before a worker starts."""
+
+import os
+import sys
+from pathlib import Path
+
+# gunicorn reads this file before it goes to the folder that --chdir names.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from config import ConfigError, load_settings
+from db import budget_problem
+from waiting import PATIENT_PLACES, UnavailableError
+
+try:
+    _settings = load_settings()
+except ConfigError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+
+# Threads of a worker that neither hold a connection nor may wait long for one.
+FREE_THREADS = 16
+
+bind = "0.0.0.0:5000"
+backlog = 4096  # a burst of new connections waits instead of failing; the kernel may lower it
+workers = _settings.web_concurrency
+worker_class = "gthread"
+# Enough for every connection to be in use and every patient place taken, so that the form and
+# /health-check answer while PostgreSQL is slow.
+threads = _settings.pool_maxconn // _settings.web_concurrency + PATIENT_PLACES + FREE_THREADS
+worker_connections = 2000  # nginx and clients keep their connections open
+keepalive = 75  # seconds; longer than nginx keeps an idle upstream connection (60)
+timeout = 30  # seconds without a sign of life until the master kills a worker
+graceful_timeout = 20  # seconds for requests under way at a stop; Compose kills after 30
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - memory, so that
+# the workers' sign of life never waits for a disk
+control_socket_disable = True  # nobody uses it, and the root file system is read-only
+accesslog = None  # nginx keeps the access log
+
+
+def on_starting(server):
+    try:
+        problem = budget_problem(_settings)
+    except UnavailableError as error:
+        server.log.warning("the connection budget could not be checked: %s", error)
+        return
+    if problem:
+        print(problem, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,99 @@
+"""Reads and checks what clients send: the location, the filter, the kind of answer they want."""
+
+import functools
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+MAX_BODY = 4096  # bytes; 100 characters take at most 1,200 in a form
+MAX_LENGTH = 100  # characters of a location; the longest real one has about 30
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+
+# Control characters, and halves of surrogate pairs, which JSON can smuggle in as "\ud800" and
+# which have no UTF-8 form.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class InputError(ValueError):
+    """The request can't be answered; the text tells the client why."""
+
+
+def media_type(content_type: str) -> str:
+    """The type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def read_location(kind: str, body: bytes) -> str:
+    """The field ``location`` of a body of the media type FORM or JSON; raises InputError."""
+    try:
+        text = body.decode()
+        values = _json_values(text) if kind == JSON else _form_values(text)
+    except UnicodeDecodeError:
+        raise InputError("the request body is not valid UTF-8") from None
+    if not values:
+        raise InputError("location is missing")
+    if len(values) > 1:
+        raise InputError("location is given more than once")
+    return check_location(values[0])
+
+
+def check_location(value: Any) -> str:
+    """Return a location that PostgreSQL can be asked for; raises InputError."""
+    if not isinstance(value, str):
+        raise InputError("location is not a string")
+    if not value.strip():
+        raise InputError("location is empty")
+    check_text("location", value)
+    return value
+
+
+def check_text(name: str, value: str) -> None:
+    """Raises InputError for a text that is too long or has control characters."""
+    if len(value) > MAX_LENGTH:
+        raise InputError(f"{name} is longer than {MAX_LENGTH} characters")
+    if not value.isprintable() and _FORBIDDEN.search(value):
+        raise InputError(f"{name} contains control characters or broken Unicode")
+
+
+def read_limit(value: str | None, default: int, highest: int) -> int:
+    """The number of names asked for; raises InputError."""
+    if value is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= highest:
+        raise InputError(f"limit is not a whole number from 1 to {highest}")
+    return int(value)
+
+
+@functools.lru_cache(maxsize=256)  # clients send a handful of different headers, over and over
+def wants_json(accept: str, kind: str) -> bool:
+    """Whether the answer is to be JSON; without a preference it is of the kind that was sent."""
+    accepted = parse_accept_header(accept, MIMEAccept)
+    as_json, as_html = accepted.quality(JSON), accepted.quality("text/html")
+    return kind == JSON if as_json == as_html else as_json > as_html
+
+
+def _form_values(text: str) -> list[str]:
+    fields = parse_qsl(text, keep_blank_values=True, errors="strict")
+    return [value for name, value in fields if name == "location"]
+
+
+def _json_values(text: str) -> list[Any]:
+    try:
+        # Pairs instead of a dict, to see a field that is there twice.
+        fields = json.loads(text, object_pairs_hook=_Pairs)
+    except RecursionError:
+        raise InputError("the JSON body is nested too deeply") from None
+    except ValueError:
+        raise InputError("the request body is not valid JSON") from None
+    if not isinstance(fields, _Pairs):
+        raise InputError("the JSON body is not an object")
+    return [value for name, value in fields if name == "location"]
+
+
+class _Pairs(list):
+    """A JSON object as a list of (name, value)."""

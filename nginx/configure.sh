@@ -1,0 +1,103 @@
+#!/bin/sh
+# Renders a complete nginx configuration directory: configure.sh TARGET_DIR
+#
+#   FLASK_UPSTREAMS  "host:port host:port ..."; one entry: reverse proxy, several: load balancer
+#   EDGE_CACHE       on or off (default): nginx's own cache of the app's answers
+#   NGINX_LISTEN     [address:]port, default 8080
+#
+# nginx then runs as: nginx -p TARGET_DIR -c TARGET_DIR/nginx.conf
+set -euf
+
+fail() {
+  printf '%s\n' "$1" >&2
+  exit 1
+}
+
+is_port() {
+  case $1 in '' | *[!0-9]* | ??????*) return 1 ;; esac
+  [ "$1" -ge 1 ] && [ "$1" -le 65535 ]
+}
+
+# host:port
+is_endpoint() {
+  case ${1%:*} in '' | "$1" | *[!A-Za-z0-9._-]*) return 1 ;; esac
+  is_port "${1##*:}"
+}
+
+# The IPv4 address that /etc/hosts gives a name. ECS Service Connect lists an IPv6 address too, which
+# a task without IPv6 cannot reach.
+address_in_hosts() {
+  awk -v name="$1" '
+    { sub(/#.*/, "") }
+    $1 ~ /^[0-9.]+$/ { for (i = 2; i <= NF; i++) if ($i == name) { print $1; exit } }' /etc/hosts
+}
+
+nameservers() {
+  awk '$1 == "nameserver" && $2 !~ /%/ { print ($2 ~ /:/ ? "[" $2 "]" : $2) }' /etc/resolv.conf
+}
+
+# One server line: by address, or by a name that nginx asks DNS for again and again.
+# A replica is left out for 1 to 2 s after three failures in a row: short, because the first request
+# after a restart must not wait; three, because one killed worker is not a dead replica.
+server_line() {
+  host=$1 port=$2 options='max_fails=3 fail_timeout=1s'
+  case $host in
+    *[!0-9.]*)
+      address=$(address_in_hosts "$host")
+      [ -n "$address" ] || options="resolve $options"
+      ;;
+    *) address=$host ;;
+  esac
+  printf 'server %s:%s %s;\n' "${address:-$host}" "$port" "$options"
+}
+
+# A replaced container has a new address at once, while Docker's DNS answers are valid for 600 s:
+# ask every 2 s. The app listens on IPv4 only.
+resolver_lines() {
+  # shellcheck disable=SC2046 # one word per name server
+  set -- $(nameservers)
+  [ $# -gt 0 ] || fail "FLASK_UPSTREAMS is '$upstreams': /etc/resolv.conf has no nameserver to ask for names"
+  printf 'resolver %s valid=2s ipv6=off;\nresolver_timeout 1s;\n' "$*"
+}
+
+[ $# -eq 1 ] || fail "usage: configure.sh TARGET_DIR"
+target=$1
+source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+upstreams=${FLASK_UPSTREAMS:-}
+listen=${NGINX_LISTEN:-8080}
+
+case $(printf %s "${EDGE_CACHE:-off}" | tr '[:upper:]' '[:lower:]') in
+  on | true | yes | 1) edge_cache=on ;;
+  off | false | no | 0) edge_cache=off ;;
+  *) fail "EDGE_CACHE is '$EDGE_CACHE': expected on or off" ;;
+esac
+
+case $listen in
+  *:*) is_endpoint "$listen" ;;
+  *) is_port "$listen" ;;
+esac || fail "NGINX_LISTEN is '$listen': expected a port from 1 to 65535, or address:port"
+
+servers=''
+count=0
+for upstream in $upstreams; do
+  is_endpoint "$upstream" ||
+    fail "FLASK_UPSTREAMS is '$upstreams': expected host:port entries separated by spaces, not '$upstream'"
+  servers="$servers$(server_line "${upstream%:*}" "${upstream##*:}")
+"
+  count=$((count + 1))
+done
+[ "$count" -gt 0 ] || fail "FLASK_UPSTREAMS is '$upstreams': expected at least one host:port"
+case $servers in *" resolve "*) servers="$(resolver_lines)
+$servers" ;; esac
+
+mkdir -p "$target" 2>/dev/null && [ -w "$target" ] || fail "$target: cannot write there"
+cp "$source/nginx.conf" "$source/upstream.conf" "$source/proxy.conf" "$target/"
+cp "$source/edge_cache.$edge_cache.conf" "$target/edge_cache.conf"
+if [ "$count" -eq 1 ]; then
+  cp "$source/default.conf" "$target/default.conf"
+else
+  cp "$source/default.conf.alternative" "$target/default.conf"
+fi
+printf '%s' "$servers" >"$target/servers.conf"
+# reuseport: the kernel spreads 10,000 clients evenly over the workers, not to the one that wakes first.
+printf 'listen %s reuseport backlog=4096;\n' "$listen" >"$target/listen.conf"

@@ -1,0 +1,287 @@
+"""The populator against a real PostgreSQL: exactly once, whatever happens on the way."""
+
+import random
+import re
+import signal
+import time
+
+import psycopg2
+import pytest
+from populating import assert_complete, finish, loaded_records, populate, start, wait_until
+
+ROWS = 400_000
+INTERRUPTIONS = 20
+
+# Timestamps relative to the period's end, so that loads of different days compare.
+CHECKSUM = """
+SELECT md5(string_agg(block, '' ORDER BY n)) FROM (
+    SELECT id / 1000 AS n, md5(string_agg(
+        concat_ws(',', id, location, temperature, humidity, wind_speed, period_end - timestamp),
+        ';' ORDER BY id)) AS block
+    FROM weather_data, weather_load GROUP BY 1
+) AS blocks
+"""
+
+
+def heap_fetches(database):
+    """How many rows an index-only scan of the whole table must look up in the table itself."""
+    database.execute("SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0")
+    plan = database.value(
+        "EXPLAIN (ANALYZE, FORMAT json) SELECT sum(temperature) FROM weather_data"
+        " WHERE location > ''"
+    )
+    scan = plan[0]["Plan"]["Plans"][0]
+    assert scan["Node Type"] == "Index Only Scan"
+    return scan["Heap Fetches"]
+
+
+@pytest.fixture(scope="module")
+def reference(databases):
+    """The checksum of an uninterrupted load of ROWS rows."""
+    database = databases.make()
+    assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0
+    checksum = database.value(CHECKSUM)
+    databases.drop(database)
+    return checksum
+
+
+def test_a_load_says_what_it_does_and_leaves_a_table_ready_to_serve(database):
+    code, output = populate(database, TOTAL_RECORDS=30_000)
+    assert code == 0, output
+    assert "30000/30000 records inserted\n" in output
+    assert output.endswith("Database connection closed\n")
+    assert_complete(database, 30_000)
+    indexes = database.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'weather_data'")
+    assert any("(location) INCLUDE (temperature)" in definition for (definition,) in indexes)
+    assert any("UNIQUE INDEX weather_data_pkey" in definition for (definition,) in indexes)
+    assert heap_fetches(database) == 0
+    assert database.value("SELECT reltuples FROM pg_class WHERE relname = 'weather_data'") == 30_000
+
+
+def test_a_second_run_finds_everything_there(database):
+    populate(database, TOTAL_RECORDS=30_000)
+    wal = database.value("SELECT pg_current_wal_insert_lsn()")
+    started = time.monotonic()
+    code, output = populate(database, TOTAL_RECORDS=30_000)
+    assert time.monotonic() - started < 2
+    assert (code, output) == (
+        0,
+        "30000/30000 records inserted\nDatabase connection closed\n",
+    )
+    # nothing was written but a background process's few records
+    assert database.value("SELECT pg_current_wal_insert_lsn() - %s", wal) < 100_000
+
+
+@pytest.mark.parametrize("batch_size", [7_777, 250_000])
+def test_any_batch_size_gives_the_same_table(database, reference, batch_size):
+    assert populate(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=batch_size)[0] == 0
+    assert database.value(CHECKSUM) == reference
+
+
+def test_a_larger_total_adds_the_difference(database, reference):
+    assert populate(database, TOTAL_RECORDS=50_001)[0] == 0
+    assert_complete(database, 50_001)
+    code, output = populate(database, TOTAL_RECORDS=ROWS - 1)  # more rows than there are: rebuilds
+    assert code == 0, output
+    assert "349,998 rows copied" in output
+    assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0  # fewer: keeps the indexes
+    assert_complete(database, ROWS)
+    assert database.value(CHECKSUM) == reference
+
+
+def test_twenty_kills_later_every_row_is_there_once(database, reference):
+    moments = random.Random(5)
+    for _ in range(INTERRUPTIONS):
+        process = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=10_000)
+        goal = loaded_records(database) + moments.randrange(1, 25_000)
+        patience = time.monotonic() + moments.uniform(0.2, 2.0)
+        wait_until(
+            lambda goal=goal, process=process, patience=patience: (
+                loaded_records(database) >= min(goal, ROWS)
+                or process.poll() is not None
+                or time.monotonic() > patience
+            )
+        )
+        process.kill()
+        finish(process)
+    code, output = populate(database, TOTAL_RECORDS=ROWS)
+    assert code == 0, output
+    assert_complete(database, ROWS)
+    assert database.value(CHECKSUM) == reference
+
+
+@pytest.mark.parametrize("populators", [2, 5])
+def test_populators_at_once_load_every_row_once(database, reference, populators):
+    processes = [start(database, TOTAL_RECORDS=ROWS) for _ in range(populators)]
+    results = [finish(process) for process in processes]
+    assert [code for code, _ in results] == [0] * populators, results
+    assert sum(f"{ROWS:,} rows copied" in output for _, output in results) == 1
+    assert_complete(database, ROWS)
+    assert database.value(CHECKSUM) == reference
+    assert heap_fetches(database) == 0
+
+
+def test_a_batch_that_commits_after_its_populator_died_is_not_loaded_again(database, reference):
+    """The claim in the ledger, not the loader's lock, is what keeps a row from coming twice."""
+    assert populate(database, TOTAL_RECORDS=1_000)[0] == 0
+    with database.connect() as survivor, survivor.cursor() as cursor:
+        cursor.execute("INSERT INTO weather_load_batches VALUES (int8range(1001, 1501))")
+        process = start(database, TOTAL_RECORDS=2_000, BATCH_SIZE=1_000)
+        wait_until(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        # the survivor's own rows; what they hold does not matter here
+        cursor.execute(
+            """INSERT INTO weather_data SELECT n, (SELECT min(location) FROM weather_locations),
+               0, 50, 5, now() FROM generate_series(1001, 1500) AS n"""
+        )
+    code, output = finish(process)
+    assert code == 0, output
+    assert database.rows("SELECT count(*), count(DISTINCT id) FROM weather_data") == [
+        (2_000, 2_000)
+    ]
+
+
+def test_sigterm_stops_at_once_and_rolls_the_batch_back(database):
+    process = start(database, TOTAL_RECORDS=20_000_000)
+    wait_until(lambda: loaded_records(database) >= 200_000)
+    process.send_signal(signal.SIGTERM)
+    signalled = time.monotonic()
+    code, output = finish(process)
+    assert time.monotonic() - signalled < 2
+    assert code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in output
+    wait_until(
+        lambda: database.value(
+            "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'data-populator'"
+        )
+    )
+    assert database.value("SELECT count(*) FROM weather_data") == loaded_records(database)
+
+
+def test_a_kill_while_an_index_is_built_frees_the_table(database):
+    process = start(database, TOTAL_RECORDS=2_000_000)
+    building = "SELECT count(*) > 0 FROM pg_stat_progress_create_index"
+    wait_until(lambda: database.value(building))
+    process.kill()
+    finish(process)
+    wait_until(lambda: not database.value(building), timeout=5)
+    code, output = populate(database, TOTAL_RECORDS=2_000_000)
+    assert code == 0, output
+    assert_complete(database, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"TOTAL_RECORDS": 999}, r"TOTAL_RECORDS is 999, but weather_data holds 1000 rows"),
+        ({"TOTAL_RECORDS": 1000, "SEED": 7}, r"SEED is 7, .* loaded with SEED=42"),
+    ],
+)
+def test_what_contradicts_the_table_is_refused(database, variables, reason):
+    assert populate(database, TOTAL_RECORDS=1000)[0] == 0
+    code, output = populate(database, **variables)
+    assert code == 1
+    assert re.search(f"^data-populator: {reason}.*DROP TABLE IF EXISTS weather_data", output)
+    assert output.count("\n") == 1
+    assert_complete(database, 1000)
+
+
+def test_rows_of_somebody_else_are_left_alone(database):
+    populate(database, TOTAL_RECORDS=1000)
+    database.execute("TRUNCATE weather_load, weather_load_batches")
+    code, output = populate(database, TOTAL_RECORDS=1000)
+    assert code == 1
+    assert "not loaded by data-populator" in output
+
+
+def test_a_ledger_without_its_rows_is_refused(database):
+    populate(database, TOTAL_RECORDS=1000)
+    database.execute("DROP TABLE weather_data")
+    code, output = populate(database, TOTAL_RECORDS=1000)
+    assert code == 1
+    assert "its ledger says 1000 rows are in" in output
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        (
+            {"TOTAL_RECORDS": "10M"},
+            "TOTAL_RECORDS is '10M': expected a whole number from 1 to 2147483647",
+        ),
+        ({"BATCH_SIZE": 0}, "BATCH_SIZE is '0': expected a whole number from 1000 to 1000000"),
+        (
+            {"POSTGRES_SSLMODE": "on"},
+            "POSTGRES_SSLMODE is 'on': expected one of"
+            " disable, allow, prefer, require, verify-ca, verify-full",
+        ),
+        (
+            {"POSTGRES_PASSWORD_FILE": "/nowhere", "POSTGRES_PASSWORD": ""},
+            "POSTGRES_PASSWORD_FILE is '/nowhere': expected a readable file"
+            " (No such file or directory)",
+        ),
+        (
+            {"POSTGRES_PASSWORD": ""},
+            "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE: neither is set,"
+            " expected exactly one of them",
+        ),
+    ],
+)
+def test_a_bad_setting_is_one_line(database, variables, line):
+    code, output = populate(database, **variables)
+    assert (code, output) == (2, f"data-populator: {line}\n")
+
+
+def test_the_password_may_come_from_a_file(database, tmp_path):
+    secret = tmp_path / "password"
+    secret.write_text(database.environ["POSTGRES_PASSWORD"] + "\n")
+    code, output = populate(
+        database, POSTGRES_PASSWORD="", POSTGRES_PASSWORD_FILE=secret, TOTAL_RECORDS=1000
+    )
+    assert code == 0, output
+
+
+def test_a_wrong_password_is_told_at_once(database):
+    started = time.monotonic()
+    code, output = populate(database, POSTGRES_PASSWORD="wrong", TOTAL_RECORDS=1000)
+    assert time.monotonic() - started < 5
+    assert code == 1
+    assert "password authentication failed" in output
+    assert output.count("\n") == 1
+
+
+def test_a_cut_connection_is_told_and_the_next_run_completes(database, reference):
+    process = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=10_000)
+    wait_until(lambda: loaded_records(database) >= 50_000)
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'data-populator'"
+    )
+    code, output = finish(process)
+    assert code == 1
+    assert re.search(r"^data-populator: PostgreSQL: .* run again", output, re.MULTILINE)
+    assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0
+    assert database.value(CHECKSUM) == reference
+
+
+def test_a_role_without_rights_gets_one_line(database):
+    database.execute("CREATE ROLE visitor LOGIN PASSWORD 'visitor'")
+    try:
+        code, output = populate(
+            database, POSTGRES_USER="visitor", POSTGRES_PASSWORD="visitor", TOTAL_RECORDS=1000
+        )
+    finally:
+        database.execute("DROP ROLE visitor")
+    assert code == 1
+    assert "permission denied for schema public" in output
+    assert output.count("\n") == 1
+
+
+def test_an_exit_closes_every_connection(database):
+    populate(database, TOTAL_RECORDS=1000)
+    wait_until(
+        lambda: database.value(
+            "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'data-populator'"
+        )
+    )
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        database.execute("INSERT INTO weather_data SELECT * FROM weather_data LIMIT 1")

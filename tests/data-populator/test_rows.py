@@ -1,0 +1,122 @@
+"""The generator alone: reproducible, evenly distributed, exact to two decimals."""
+
+import struct
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import rows
+from scipy import stats
+
+PERIOD_END = datetime(2026, 1, 1, tzinfo=UTC)
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def cities():
+    return rows.draw_cities(42)
+
+
+@pytest.fixture(scope="module")
+def generator(cities):
+    return rows.Generator(42, cities, PERIOD_END)
+
+
+@pytest.fixture(scope="module")
+def million(generator):
+    """The first million rows as columns."""
+    return decode(generator.copy_binary(1, 1_000_000)[0])
+
+
+def decode(data):
+    """The rows of a binary COPY, as a dict of columns."""
+    assert data[:19] == b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    assert data[-2:] == b"\xff\xff"
+    columns = {name: [] for name in rows.COPY_COLUMNS.split(", ")}
+    position, end = 19, len(data) - 2
+    fixed = struct.Struct(">hiiidididiqi")
+    while position < end:
+        fields, _, row_id, _, temperature, _, humidity, _, wind_speed, _, micros, size = (
+            fixed.unpack_from(data, position)
+        )
+        assert fields == 6
+        position += fixed.size
+        location = data[position : position + size].decode()
+        position += size
+        row = (row_id, temperature, humidity, wind_speed, micros, location)
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
+    return columns
+
+
+def test_any_batch_size_gives_the_same_rows(generator):
+    whole = decode(generator.copy_binary(1, 250_000)[0])
+    pieces = {name: [] for name in whole}
+    for first, last in [(1, 1), (2, 99_999), (100_000, 100_001), (100_002, 250_000)]:
+        for name, column in decode(generator.copy_binary(first, last)[0]).items():
+            pieces[name] += column
+    assert pieces == whole
+    assert whole["id"] == list(range(1, 250_001))
+
+
+def test_the_seed_changes_every_column(cities, generator):
+    other = decode(rows.Generator(43, cities, PERIOD_END).copy_binary(1, 1000)[0])
+    mine = decode(generator.copy_binary(1, 1000)[0])
+    assert all(mine[name] != other[name] for name in mine if name != "id")
+
+
+def test_the_cities_follow_the_seed(cities):
+    assert rows.draw_cities(42) == cities
+    assert len(set(cities)) == 13_249  # the number that the documentation names
+    assert rows.draw_cities(43) != cities
+
+
+def test_the_totals_are_those_of_the_rows(generator):
+    data, totals = generator.copy_binary(50_000, 250_000)
+    columns = decode(data)
+    expected = dict.fromkeys(generator.locations, (0, 0))
+    for location, temperature in zip(columns["location"], columns["temperature"], strict=True):
+        records, hundredths = expected[location]
+        expected[location] = (records + 1, hundredths + round(temperature * 100))
+    actual = zip(totals.records.tolist(), totals.temperature_sum.tolist(), strict=True)
+    assert list(actual) == list(expected.values())
+    again = generator.totals(50_000, 250_000)
+    assert (again.records == totals.records).all()
+    assert (again.temperature_sum == totals.temperature_sum).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "low", "high"),
+    [("temperature", -10, 40), ("humidity", 20, 100), ("wind_speed", 0, 20)],
+)
+def test_values_are_uniform_with_two_decimals(million, column, low, high):
+    values = np.array(million[column])
+    hundredths = np.round(values * 100).astype(int)
+    assert (hundredths / 100 == values).all()
+    assert (hundredths.min(), hundredths.max()) == (low * 100, high * 100)
+    observed = np.bincount(hundredths - low * 100)
+    assert stats.chisquare(observed).pvalue > 1e-4
+
+
+def test_timestamps_are_uniform_over_the_five_years(million):
+    age = (PERIOD_END - POSTGRES_EPOCH) // timedelta(microseconds=1) - np.array(
+        million["timestamp"]
+    )
+    span = 5 * 365 * 86_400 * 1_000_000
+    assert age.min() > 0
+    assert age.max() <= span
+    assert stats.kstest(age / span, "uniform").pvalue > 1e-4
+
+
+def test_locations_follow_fakers_frequencies(million, cities):
+    names, observed = np.unique(million["location"], return_counts=True)
+    drawn = dict(zip(*np.unique(cities, return_counts=True), strict=True))
+    expected = np.array([drawn[name] for name in names]) * len(million["location"]) / len(cities)
+    assert len(names) == len(drawn)
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+def test_columns_are_independent(million):
+    values = [million[name] for name in ("temperature", "humidity", "wind_speed", "timestamp")]
+    correlations = np.corrcoef(values) - np.eye(4)
+    assert np.abs(correlations).max() < 0.005  # 5 standard deviations of a million pairs

@@ -1,0 +1,103 @@
+"""The populator while its server is late, dies, or runs out of disk."""
+
+import os
+import pwd
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from databases import Databases, postgres_server
+from populating import (
+    assert_complete,
+    finish,
+    loaded_records,
+    populate,
+    start,
+    wait_until,
+)
+from processes import unprivileged_user
+
+ROWS = 1_000_000
+LATE = 5.0  # seconds; the populator waits up to 60
+
+
+@pytest.fixture(scope="module")
+def own_databases():
+    """Databases on a server that a test may kill."""
+    with postgres_server() as server:
+        yield Databases(server)
+
+
+@pytest.fixture
+def database(own_databases):
+    database = own_databases.make()
+    yield database
+    own_databases.drop(database)
+
+
+def test_a_server_that_comes_up_late_is_waited_for(own_databases, database):
+    server = own_databases.server
+    database.disconnect()
+    server.server.stop()
+    populator = start(database, TOTAL_RECORDS=1000)
+    late = time.monotonic() + LATE
+    wait_until(lambda: time.monotonic() > late or populator.poll() is not None)
+    server.start()
+    code, output = finish(populator)
+    assert code == 0, output
+    assert_complete(database, 1000)
+
+
+def test_a_server_killed_in_mid_load_is_told_and_the_next_run_completes(own_databases, database):
+    server = own_databases.server
+    populator = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=20_000)
+    wait_until(lambda: loaded_records(database) >= 100_000)
+    database.disconnect()
+    server.server.kill()
+    code, output = finish(populator)
+    server.server.stop()
+    server.start()
+    assert code == 1
+    assert "data-populator: PostgreSQL: " in output
+    assert "run again to go on from the last batch" in output
+    assert 100_000 <= loaded_records(database) < ROWS
+    code, output = populate(database, TOTAL_RECORDS=ROWS)
+    assert code == 0, output
+    assert_complete(database, ROWS)
+
+
+@pytest.fixture
+def small_disk(own_databases):
+    """A tablespace on a file system of 40 MB, and what makes it larger."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    owner = unprivileged_user()
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        Path(folder).chmod(0o755)
+        disk = Path(folder, "disk")
+        disk.mkdir()
+        options = f"size=40m,uid={pwd.getpwnam(owner).pw_uid}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
+        try:
+            own_databases.administrate(f"CREATE TABLESPACE small LOCATION '{disk}'")
+            yield lambda: subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
+            own_databases.administrate("DROP TABLESPACE small")
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_told_and_the_next_run_completes(own_databases, small_disk):
+    database = own_databases.make(tablespace="small")
+    try:
+        code, output = populate(database, TOTAL_RECORDS=ROWS)
+        assert code == 1
+        assert "No space left on device" in output
+        assert "run again to go on from the last batch" in output
+        small_disk()
+        code, output = populate(database, TOTAL_RECORDS=ROWS)
+        assert code == 0, output
+        assert_complete(database, ROWS)
+    finally:
+        own_databases.drop(database)

@@ -1,0 +1,159 @@
+"""The gate against a good table and against every mutant of it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROWS = 50_000
+
+
+def run(program, environ):
+    return subprocess.run(
+        [sys.executable, ROOT / program],
+        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def query(database, **variables):
+    return run("data-query/query.py", {**database.environ, **variables})
+
+
+@pytest.fixture(scope="module")
+def loaded(databases):
+    """A database with ROWS rows; the mutants are copies of it."""
+    database = databases.make()
+    assert run("data-populator/populate.py", database.environ).returncode == 0
+    database.disconnect()  # a template must have no connections
+    yield database
+    databases.drop(database)
+
+
+@pytest.fixture
+def mutant(databases, loaded):
+    """A copy of the loaded database."""
+    database = databases.make(template=loaded)
+    yield database
+    databases.drop(database)
+
+
+def test_good_data_passes_with_five_averages(mutant):
+    gate = query(mutant)
+    assert (gate.returncode, gate.stderr) == (0, "")
+    averages = re.findall(r"^Average temperature in (.+): (-?\d+\.\d\d)°C$", gate.stdout, re.M)
+    assert len({location for location, _ in averages}) == 5
+    for location, average in averages:
+        assert float(average) == pytest.approx(
+            mutant.value("SELECT avg(temperature) FROM weather_data WHERE location = %s", location),
+            abs=0.005,
+        )
+        assert location in gate.stdout.splitlines()[1]
+
+
+NULLABLE = "ALTER TABLE weather_data ALTER temperature DROP NOT NULL;"
+CHANGED = {
+    "a row missing": (
+        "DELETE FROM weather_data WHERE id = 777",
+        "weather_data holds 49999 rows, expected 50000",
+    ),
+    "a row too many": (
+        "INSERT INTO weather_data SELECT 50001, location, temperature, humidity, wind_speed,"
+        " timestamp FROM weather_data WHERE id = 1",
+        "weather_data holds 50001 rows, expected 50000",
+    ),
+    "a row replaced by a double": (
+        "UPDATE weather_data SET id = 60000 WHERE id = 1",
+        "ids run from 2 to 60000, expected 1 to 50000",
+    ),
+    "a NULL": (
+        NULLABLE + "UPDATE weather_data SET temperature = NULL WHERE id = 5",
+        "1 rows have a NULL",
+    ),
+    "too hot": (
+        "UPDATE weather_data SET temperature = 40.01 WHERE id IN (5, 6)",
+        "2 rows have a temperature outside -10..40 degC",
+    ),
+    "not a number": (
+        "UPDATE weather_data SET temperature = 'NaN' WHERE id = 5",
+        "1 rows have a temperature outside -10..40 degC",
+    ),
+    "too dry": (
+        "UPDATE weather_data SET humidity = 19.99 WHERE id = 5",
+        "1 rows have a humidity outside 20..100 %",
+    ),
+    "too windy": (
+        "UPDATE weather_data SET wind_speed = 20.01 WHERE id = 5",
+        "1 rows have a wind_speed outside 0..20 m/s",
+    ),
+    "too old": (
+        "UPDATE weather_data SET timestamp = timestamp - interval '5 years' WHERE id = 5",
+        "1 rows have a timestamp outside the 5 years before the load",
+    ),
+    "another temperature": (
+        "UPDATE weather_data SET temperature = temperature + CASE WHEN temperature > 39 THEN -0.01"
+        " ELSE 0.01 END WHERE id = 5",
+        r".+ has (\d+) rows whose temperatures add up to [-\d.]+, generated were \1 rows and",
+    ),
+    "another location": (
+        "UPDATE weather_data SET location = 'Atlantis' WHERE id = 5",
+        r".+ has \d+ rows whose temperatures add up to [-\d.]+, generated were \d+ rows and",
+    ),
+    "no index": (
+        "DROP INDEX weather_data_location_temperature",
+        "the query's plan is Seq Scan on no index, expected Index Only Scan on"
+        " weather_data_location_temperature",
+    ),
+    "an index that does not cover": (
+        "DROP INDEX weather_data_location_temperature;"
+        "CREATE INDEX weather_data_location_temperature ON weather_data (location)",
+        "the query's plan is .+, expected Index Only Scan on weather_data_location_temperature",
+    ),
+    "no visibility map": (
+        "UPDATE weather_data SET humidity = humidity",
+        r"the index-only scan visits the table \(\d+ heap fetches\): VACUUM weather_data",
+    ),
+    "an empty table": (
+        "TRUNCATE weather_data",
+        "weather_data holds 0 rows, expected 50000",
+    ),
+    "no table": (
+        "DROP TABLE weather_data",
+        "table weather_data does not exist: run data-populator first",
+    ),
+    "no ledger": (
+        "DROP TABLE weather_load",
+        "table weather_load does not exist: run data-populator first",
+    ),
+    "an empty ledger": ("TRUNCATE weather_load", "weather_load is empty: run data-populator first"),
+}
+
+
+@pytest.mark.parametrize("mutation", CHANGED)
+def test_a_mutant_fails_with_its_own_reason(mutant, mutation):
+    statement, reason = CHANGED[mutation]
+    mutant.execute(statement)
+    gate = query(mutant)
+    assert gate.returncode == 1, gate.stdout
+    assert gate.stdout == ""
+    assert re.fullmatch(f"data-query: {reason}.*\n", gate.stderr), gate.stderr
+
+
+def test_no_server_fails_with_its_reason(mutant):
+    gate = query(mutant, POSTGRES_PORT="1")
+    assert gate.returncode == 1
+    assert re.fullmatch(r"data-query: PostgreSQL: .*port 1 failed: .*\n", gate.stderr), gate.stderr
+
+
+def test_a_bad_setting_is_one_line(mutant):
+    gate = query(mutant, TOTAL_RECORDS="-5")
+    assert gate.returncode == 2
+    assert gate.stderr == (
+        "data-query: TOTAL_RECORDS is '-5': expected a whole number from 1 to 2147483647\n"
+    )

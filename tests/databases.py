@@ -1,0 +1,113 @@
+"""Throw-away PostgreSQL servers and databases for the tests."""
+
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+
+sys.path.append(str(Path(__file__).parents[1] / "local"))
+from postgres import Postgres
+from processes import free_ports, unprivileged_user
+
+PASSWORD = "only-for-tests"
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    """A running PostgreSQL server with a fresh cluster; stopped and removed afterwards."""
+    # not pytest's tmp_path: as root, PostgreSQL runs as another user, who may not enter that
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        data_dir = Path(folder)
+        data_dir.chmod(0o755)
+        (data_dir / "log").mkdir()
+        server = Postgres(
+            data_dir,
+            free_ports(1)[0],
+            database="postgres",
+            owner="tester",
+            password=PASSWORD,
+            environ=os.environ,
+            run_as=unprivileged_user(),
+        )
+        try:
+            server.start()
+            yield server
+        finally:
+            server.server.stop()
+
+
+class Database:
+    """One database of a server, with an open connection for the test's own queries."""
+
+    def __init__(self, server: Postgres, name: str) -> None:
+        self.name = name
+        self.environ = {
+            "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_PORT": str(server.port),
+            "POSTGRES_DB": name,
+            "POSTGRES_USER": server.owner,
+            "POSTGRES_PASSWORD": PASSWORD,
+        }
+        self._connection = None
+
+    def connect(self):
+        """A new connection; the caller closes it."""
+        return psycopg2.connect(
+            host="127.0.0.1",
+            port=self.environ["POSTGRES_PORT"],
+            dbname=self.name,
+            user=self.environ["POSTGRES_USER"],
+            password=PASSWORD,
+        )
+
+    def execute(self, statement, *arguments):
+        """Run a statement and return the cursor, committed."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self.connect()
+            self._connection.autocommit = True
+        cursor = self._connection.cursor()
+        cursor.execute(statement, arguments or None)
+        return cursor
+
+    def rows(self, query, *arguments):
+        return self.execute(query, *arguments).fetchall()
+
+    def value(self, query, *arguments):
+        return self.rows(query, *arguments)[0][0]
+
+    def disconnect(self):
+        """Close the connection; the next query opens another."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+class Databases:
+    """Makes fresh databases on one server, and drops them."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
+        self._numbers = itertools.count(1)
+
+    def make(self, template: Database | None = None, tablespace: str = "pg_default") -> Database:
+        """A new database, empty or a copy of the template (which must have no connections)."""
+        database = Database(self.server, f"test_{next(self._numbers)}")
+        source = template.name if template else "template1"
+        self.administrate(
+            f"CREATE DATABASE {database.name} TEMPLATE {source} TABLESPACE {tablespace}"
+        )
+        return database
+
+    def drop(self, database: Database) -> None:
+        database.disconnect()
+        self.administrate(f"DROP DATABASE {database.name} WITH (FORCE)")
+
+    def administrate(self, statement: str) -> None:
+        """Run a statement that no transaction may hold."""
+        with closing(Database(self.server, "postgres").connect()) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(statement)

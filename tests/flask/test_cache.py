@@ -1,0 +1,330 @@
+"""The cache against a real Valkey: what it stores, when it computes, and what failures cost."""
+
+import dataclasses
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cache import LOCK_PREFIX, PREFIX, Cache
+from db_queries import Average
+from flask_servers import wait_until
+from waiting import UnavailableError, WaitLimit
+
+KEY = PREFIX + "Portland"
+WARM = Average(12.34, 750)
+
+
+class Source:
+    """Stands for PostgreSQL: counts its reads, and may be slow or down."""
+
+    def __init__(self, answer=WARM):
+        self.answer = answer
+        self.reads = 0
+        self.is_down = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def __call__(self, location):
+        self.reads += 1
+        self.may_answer.wait(10)
+        if self.is_down:
+            raise UnavailableError("down")
+        return self.answer
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def client(valkey):
+    with valkey.client() as client:
+        yield client
+
+
+@pytest.fixture
+def cache(settings, valkey):
+    return Cache(settings, WaitLimit())
+
+
+def state_of(cache, source):
+    answer, state = cache.fetch("Portland", source)
+    assert answer.average == WARM
+    return state
+
+
+def age(client, seconds):
+    """Make the stored answer as old as if the given time had passed."""
+    value = json.loads(client.get(KEY))
+    value["expires"] -= seconds
+    client.set(KEY, json.dumps(value), keepttl=True)
+
+
+def test_miss_then_hit(cache, source):
+    assert state_of(cache, source) == "miss"
+    assert state_of(cache, source) == "hit"
+    assert source.reads == 1
+
+
+def test_what_is_stored(cache, source, client, settings):
+    before = time.time()
+    answer, _ = cache.fetch("Portland", source)
+    value = json.loads(client.get(KEY))
+    assert value == {
+        "average_temperature": 12.34,
+        "records": 750,
+        "expires": pytest.approx(answer.expires),
+    }
+    assert before + 0.9 * settings.cache_expiry <= answer.expires <= before + settings.cache_expiry
+    assert client.pttl(KEY) <= (answer.expires - before) * 1000
+    assert client.keys() == [KEY.encode()]  # the lock is released
+
+
+def test_a_hit_is_one_command(cache, source, client):
+    cache.fetch("Portland", source)
+    cache.fetch("Portland", source)
+    before = client.info("commandstats")
+    for _ in range(10):
+        assert state_of(cache, source) == "hit"
+    after = client.info("commandstats")
+    calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
+    assert {name: count for name, count in calls.items() if count and "info" not in name} == {
+        "cmdstat_get": 10
+    }
+
+
+def test_lives_end_at_different_times(cache, source):
+    lives = {round(cache.fetch(f"Town {number}", source)[0].expires, 1) for number in range(20)}
+    assert len(lives) > 5
+
+
+def test_expiry_is_honoured(settings, valkey, source):
+    cache = Cache(dataclasses.replace(settings, cache_expiry=1), WaitLimit())
+    first, state = cache.fetch("Portland", source)
+    assert state == "miss"
+    source.answer = Average(1.0, 1)
+    wait_until(lambda: cache.fetch("Portland", source)[0].average == source.answer)
+    assert time.time() <= first.expires + 0.2
+
+
+def test_an_answer_past_its_end_is_a_miss(cache, source, client, settings):
+    cache.fetch("Portland", source)
+    age(client, settings.cache_expiry)
+    assert state_of(cache, source) == "miss"
+
+
+def test_a_lowered_expiry_holds_for_what_is_stored(settings, cache, source):
+    cache.fetch("Portland", source)
+    impatient = Cache(dataclasses.replace(settings, cache_expiry=10), WaitLimit())
+    assert state_of(impatient, source) == "miss"
+
+
+def test_cache_off(settings, valkey, source, client):
+    cache = Cache(dataclasses.replace(settings, cache=False), WaitLimit())
+    assert [state_of(cache, source) for _ in range(3)] == ["bypass"] * 3
+    assert source.reads == 3
+    assert client.dbsize() == 0
+    assert cache.state() == "off"
+
+
+def test_near_its_end_one_computes_and_the_others_get_the_old_answer(cache, source, client):
+    cache.fetch("Portland", source)
+    age(client, 250)
+    source.may_answer.clear()
+    with ThreadPoolExecutor() as threads:
+        refresh = threads.submit(state_of, cache, source)
+        wait_until(lambda: source.reads == 2)
+        assert [state_of(cache, source) for _ in range(5)] == ["stale"] * 5
+        source.may_answer.set()
+        assert refresh.result(5) == "miss"
+    assert state_of(cache, source) == "hit"
+    assert source.reads == 2
+
+
+def test_near_its_end_another_replica_is_left_to_compute(cache, source, client):
+    cache.fetch("Portland", source)
+    age(client, 250)
+    client.set(LOCK_PREFIX + "Portland", "another", px=3000)
+    assert state_of(cache, source) == "stale"
+    assert client.get(LOCK_PREFIX + "Portland") == b"another"
+
+
+def test_a_failed_refresh_leaves_the_old_answer(cache, source, client):
+    cache.fetch("Portland", source)
+    age(client, 250)
+    source.is_down = True
+    assert [state_of(cache, source) for _ in range(5)] == ["stale"] * 5
+    assert source.reads == 2  # the lock keeps the next try off for a while
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "{",
+        "null",
+        "5",
+        "[12.34, 750, 1]",
+        '{"average_temperature": 12.34}',
+        '{"average_temperature": "12.34", "records": 750, "expires": LATER}',
+        '{"average_temperature": NaN, "records": 750, "expires": LATER}',
+        '{"average_temperature": 1e9, "records": 750, "expires": LATER}',
+        '{"average_temperature": 12.34, "records": true, "expires": LATER}',
+        '{"average_temperature": 12.34, "records": -1, "expires": LATER}',
+        '{"average_temperature": 12.34, "records": 750, "expires": "LATER"}',
+        '{"average_temperature": 12.34, "records": 750, "expires": Infinity}',
+        '{"average_temperature": 12.34, "records": 750, "expires": LATER',
+        b"\xff\x80",
+        "[" * 100_000,
+    ],
+)
+def test_a_poisoned_value_is_a_miss(cache, source, client, value):
+    if isinstance(value, str):
+        value = value.replace("LATER", str(time.time() + 100))
+    client.set(KEY, value)
+    assert state_of(cache, source) == "miss"
+    assert state_of(cache, source) == "hit"
+
+
+def test_a_key_of_another_type_is_a_miss(cache, source, client):
+    client.rpush(KEY, "a", "b")
+    assert state_of(cache, source) == "miss"
+    assert state_of(cache, source) == "hit"
+
+
+def test_full_memory_costs_only_the_cache(cache, source, client):
+    policy, limit = client.config_get("maxmemory-policy"), client.config_get("maxmemory")
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", 1)
+    try:
+        assert [state_of(cache, source) for _ in range(3)] == ["miss"] * 3
+    finally:
+        client.config_set("maxmemory", limit["maxmemory"])
+        client.config_set("maxmemory-policy", policy["maxmemory-policy"])
+    assert state_of(cache, source) == "miss"
+    assert state_of(cache, source) == "hit"
+
+
+def test_unknown_locations_are_not_stored(cache, client):
+    nothing = Source(Average(None, 0))
+    for number in range(20):
+        answer, state = cache.fetch(f"Nowhere {number}", nothing)
+        assert (answer.average, state) == ((None, 0), "miss")
+    assert client.dbsize() == 0
+
+
+def test_one_flight_for_100_threads(cache, source):
+    barrier = threading.Barrier(100)
+
+    def ask(_):
+        barrier.wait()
+        return state_of(cache, source)
+
+    with ThreadPoolExecutor(100) as threads:
+        states = list(threads.map(ask, range(100)))
+    assert source.reads == 1
+    assert set(states) <= {"miss", "hit"}
+
+
+def test_one_flight_over_replicas(settings, valkey, source):
+    replicas = [Cache(settings, WaitLimit()) for _ in range(3)]
+    barrier = threading.Barrier(60)
+
+    def ask(number):
+        barrier.wait()
+        return state_of(replicas[number % 3], source)
+
+    with ThreadPoolExecutor(60) as threads:
+        list(threads.map(ask, range(60)))
+    assert source.reads == 1
+
+
+def test_a_lock_whose_holder_died_delays_only_for_a_moment(cache, source, client):
+    client.set(LOCK_PREFIX + "Portland", "killed", px=3000)
+    start = time.monotonic()
+    assert state_of(cache, source) == "miss"
+    assert time.monotonic() - start < 0.5
+    assert client.get(LOCK_PREFIX + "Portland") == b"killed"  # not ours to delete
+
+
+def test_waiting_for_a_flight_is_bounded(cache, source):
+    source.may_answer.clear()
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(state_of, cache, source)
+        wait_until(lambda: source.reads == 1)
+        start = time.monotonic()
+        with pytest.raises(UnavailableError):
+            cache.fetch("Portland", source)
+        assert time.monotonic() - start < 0.4
+        source.may_answer.set()
+        assert slow.result(5) == "miss"
+
+
+def test_errors_reach_all_who_wait_and_are_not_kept(cache, source, client):
+    source.is_down = True
+    with pytest.raises(UnavailableError):
+        cache.fetch("Portland", source)
+    assert client.dbsize() == 0
+    source.is_down = False
+    assert state_of(cache, source) == "miss"
+
+
+def test_redis_down_is_a_bypass(cache, source, valkey):
+    valkey.kill()
+    start = time.monotonic()
+    assert [state_of(cache, source) for _ in range(100)] == ["bypass"] * 100
+    assert time.monotonic() - start < 0.5
+    assert source.reads == 1  # one result serves a burst
+    assert cache.state() == "down"
+
+
+def test_hits_again_after_redis_is_back(cache, source, valkey):
+    cache.fetch("Portland", source)
+    valkey.kill()
+    assert state_of(cache, source) == "bypass"
+    valkey.start()
+    back = time.monotonic()
+    wait_until(lambda: state_of(cache, source) == "hit", seconds=3)
+    assert time.monotonic() - back < 2.5
+
+
+def test_a_restart_of_redis_fails_one_command_not_one_per_thread(cache, source, valkey):
+    with ThreadPoolExecutor(20) as threads:
+        barrier = threading.Barrier(20)
+
+        def ask(_):
+            barrier.wait()
+            return state_of(cache, source)
+
+        list(threads.map(ask, range(20)))
+        valkey.kill()
+        valkey.start()
+        list(threads.map(ask, range(20)))
+        wait_until(lambda: state_of(cache, source) != "bypass", seconds=3)
+        assert set(threads.map(ask, range(20))) == {"hit"}
+
+
+def test_a_frozen_redis_is_a_bypass_within_its_timeout(cache, source, valkey):
+    cache.fetch("Portland", source)
+    valkey.freeze()
+    try:
+        start = time.monotonic()
+        assert state_of(cache, source) == "bypass"
+        assert time.monotonic() - start < 0.3
+    finally:
+        valkey.thaw()
+    wait_until(lambda: state_of(cache, source) == "hit", seconds=3)
+
+
+def test_redis_failing_within_a_flight(cache, source, valkey):
+    source.may_answer.clear()
+    with ThreadPoolExecutor() as threads:
+        flight = threads.submit(state_of, cache, source)
+        wait_until(lambda: source.reads == 1)
+        valkey.kill()
+        source.may_answer.set()
+        assert flight.result(5) == "miss"

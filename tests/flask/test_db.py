@@ -1,0 +1,354 @@
+"""The pool against a real server: bounded waits, no leaks, broken connections, outages."""
+
+import dataclasses
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+
+import db_queries
+import psycopg2
+import pytest
+from db import Database, Pool, budget_problem, connect
+from flask_servers import DATA, exact_average, free_port, wait_until
+from waiting import LONG_WAIT, PATIENT_PLACES, SHORT_WAIT, Breaker, UnavailableError, WaitLimit
+
+APPLICATION = "flask flask"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+
+
+@pytest.fixture
+def pool(settings):
+    pool = Pool(partial(connect, settings), minconn=1, maxconn=3, wait_limit=WaitLimit())
+    yield pool
+    assert pool.in_use == 0
+    pool.close()
+
+
+@contextmanager
+def database_of(settings, **changes):
+    database = Database(dataclasses.replace(settings, **changes), WaitLimit())
+    try:
+        yield database
+        assert getattr(database._source, "in_use", 0) == 0
+    finally:
+        if isinstance(database._source, Pool):
+            database._source.close()
+
+
+def sessions(postgres):
+    return postgres.sql(SESSIONS, APPLICATION)[0][0]
+
+
+def no_sessions(postgres):
+    wait_until(lambda: sessions(postgres) == 0)
+
+
+def average(name):
+    return lambda connection: db_queries.average(connection, name)
+
+
+def sleep(seconds):
+    return lambda connection: connection.run("SELECT pg_sleep(%s)", (seconds,))
+
+
+def deadline(seconds=2.0):
+    return monotonic() + seconds
+
+
+def test_averages(postgres, settings):
+    with database_of(settings) as database:
+        for name, values in DATA.items():
+            assert database.read(average(name)) == (exact_average(name), len(values))
+        assert database.read(average("Nowhere")) == (None, 0)
+        assert database.read(average("' OR 1=1--")) == (None, 0)
+
+
+def test_locations(postgres, settings):
+    with database_of(settings) as database:
+        assert dict(database.read(db_queries.locations)) == {
+            name: len(values) for name, values in DATA.items()
+        }
+
+
+def test_the_statement_is_prepared_once_per_connection(postgres, pool):
+    connection = pool.acquire(deadline())
+    for _ in range(3):
+        db_queries.average(connection, "Portland")
+    cursor = connection.run("SELECT count(*) FROM pg_prepared_statements")
+    assert cursor.fetchone() == (1,)
+    pool.release(connection)
+
+
+def test_the_wait_for_a_connection_is_bounded(postgres, pool):
+    taken = [pool.acquire(deadline()) for _ in range(3)]
+    start = monotonic()
+    with pytest.raises(UnavailableError, match="all 3 connections"):
+        pool.acquire(deadline())
+    assert LONG_WAIT - 0.01 <= monotonic() - start < LONG_WAIT + 0.1
+    for connection in taken:
+        pool.release(connection)
+
+
+def test_a_waiting_thread_gets_the_connection_that_comes_back(postgres, pool):
+    taken = [pool.acquire(deadline()) for _ in range(3)]
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(pool.acquire, deadline())
+        wait_until(lambda: pool._wait_limit._waiting == 1)
+        pool.release(taken[0])
+        assert waiting.result(1) is taken[0]
+    for connection in taken:
+        pool.release(connection)
+
+
+def test_only_some_threads_wait_long():
+    limit = WaitLimit()
+    places = [limit.waiting() for _ in range(PATIENT_PLACES + 1)]
+    seconds = [place.__enter__() for place in places]
+    assert seconds == [LONG_WAIT] * PATIENT_PLACES + [SHORT_WAIT]
+    places[0].__exit__(None, None, None)
+    with limit.waiting() as again:
+        assert again == SHORT_WAIT
+    for place in places[1:]:
+        place.__exit__(None, None, None)
+    with limit.waiting() as again:
+        assert again == LONG_WAIT
+
+
+def test_never_more_than_maxconn_under_load(postgres, settings):
+    most = 0
+    with database_of(settings, pool_minconn=1, pool_maxconn=4) as database:
+        names = list(DATA) * 10
+        with ThreadPoolExecutor(30) as threads:
+            results = [threads.submit(database.read, average(name)) for name in names]
+            while wait(results, timeout=0.001).not_done:
+                most = max(most, database._source._size)
+        assert all(
+            result.result().records == len(DATA[name])
+            for name, result in zip(names, results, strict=True)
+        )
+        assert 1 <= most <= 4
+
+
+def test_connections_come_back_after_errors(postgres, settings):
+    def broken_query(connection):
+        connection.run("SELECT no_such_column")
+
+    def broken_code(connection):
+        raise KeyError
+
+    with database_of(settings, pool_minconn=1, pool_maxconn=1) as database:
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match="no_such_column"):
+                database.read(broken_query)
+            with pytest.raises(KeyError):
+                database.read(broken_code)
+        assert database.read(average("Portland")).records == 1
+
+
+def test_idle_connections_above_minconn_are_closed_later(postgres, pool):
+    taken = [pool.acquire(deadline()) for _ in range(3)]
+    for connection in taken:
+        pool.release(connection)
+    wait_until(lambda: sessions(postgres) == 3)
+    for connection in taken:
+        connection.idle_since -= 61
+    for _ in range(3):
+        pool.release(pool.acquire(deadline()))
+    assert pool._size == 1
+
+
+def test_a_terminated_session_costs_no_request(postgres, settings):
+    with database_of(settings, pool_minconn=3, pool_maxconn=3) as database:
+        database.warm_up()
+        wait_until(lambda: sessions(postgres) == 3)
+        postgres.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+            APPLICATION,
+        )
+        no_sessions(postgres)
+        for _ in range(6):
+            assert database.read(average("Portland")).records == 1
+
+
+def test_a_session_terminated_within_a_query_costs_no_request(postgres, settings):
+    def query(connection):
+        if not killed:
+            killed.append(connection.info.backend_pid)
+            postgres.sql("SELECT pg_terminate_backend(%s, 5000)", killed[0])
+        return db_queries.average(connection, "Portland")
+
+    killed = []
+    with database_of(settings) as database:
+        assert database.read(query).records == 1
+
+
+def test_heals_after_a_restart(postgres, settings):
+    with database_of(settings) as database:
+        assert database.read(average("Portland")).records == 1
+        postgres.stop()
+        start = monotonic()
+        with pytest.raises(UnavailableError):
+            database.read(average("Portland"))
+        assert monotonic() - start < 1
+        postgres.start()
+        ready = monotonic()
+        wait_until(lambda: _succeeds(database), seconds=2)
+        assert monotonic() - ready < 2
+
+
+def _succeeds(database):
+    try:
+        return database.read(average("Portland")).records == 1
+    except UnavailableError:
+        return False
+
+
+def test_failing_connects_do_not_stampede(settings):
+    attempts = []
+
+    def refuse(_deadline):
+        attempts.append(1)
+        raise psycopg2.OperationalError("refused")
+
+    pool = Pool(refuse, minconn=1, maxconn=5, wait_limit=WaitLimit())
+    start = monotonic()
+    for _ in range(1000):
+        with pytest.raises(UnavailableError):
+            pool.acquire(deadline())
+    assert len(attempts) <= 2 + (monotonic() - start) / 0.5
+    assert pool._size == 0
+
+
+def test_a_pool_that_cannot_grow_shares_what_it_has(postgres, settings):
+    opened = []
+
+    def only_one(limit):
+        if opened:
+            raise psycopg2.OperationalError("too many clients")
+        opened.append(1)
+        return connect(settings, limit)
+
+    pool = Pool(only_one, minconn=1, maxconn=5, wait_limit=WaitLimit())
+    first = pool.acquire(deadline())
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(pool.acquire, deadline())
+        wait_until(lambda: pool._breaker._failing)
+        pool.release(first)
+        assert waiting.result(1) is first
+    pool.release(first)
+    pool.close()
+
+
+def test_other_clients_hold_every_connection(postgres, settings):
+    held = []
+    try:
+        with pytest.raises(psycopg2.OperationalError):
+            held += iter(postgres.connect, None)
+        with (
+            database_of(settings) as database,
+            pytest.raises(UnavailableError, match="too many clients"),
+        ):
+            database.read(average("Portland"))
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_slow_query_ends_in_time_and_keeps_its_connection(postgres, settings):
+    with database_of(settings, pool_minconn=1, pool_maxconn=1) as database:
+        database.warm_up()
+        start = monotonic()
+        with pytest.raises(UnavailableError, match="statement timeout"):
+            database.read(sleep(10))
+        assert 1.5 < monotonic() - start < 2.3
+        assert database._source._size == 1
+        assert database.read(average("Portland")).records == 1
+
+
+def test_a_frozen_server_is_given_up(postgres, settings):
+    with database_of(settings) as database:
+        database.warm_up()
+        postgres.signal_all(signal.SIGSTOP)
+        try:
+            start = monotonic()
+            with pytest.raises(UnavailableError):
+                database.read(average("Portland"))
+            assert monotonic() - start < 2.5
+        finally:
+            postgres.signal_all(signal.SIGCONT)
+        wait_until(lambda: _succeeds(database), seconds=2)
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up(settings):
+    with socket.create_server(("127.0.0.1", free_port())) as mute:
+        silent = dataclasses.replace(settings, postgres_port=mute.getsockname()[1])
+        for use_pooling in (True, False):
+            database = Database(dataclasses.replace(silent, use_pooling=use_pooling), WaitLimit())
+            start = monotonic()
+            with pytest.raises(UnavailableError, match="did not answer in time"):
+                database.read(average("Portland"))
+            assert 1.9 < monotonic() - start < 2.5
+
+
+def test_without_pooling_each_read_has_its_own_connection(postgres, settings):
+    no_sessions(postgres)
+    pids = set()
+
+    def query(connection):
+        pids.add(connection.info.backend_pid)
+        return db_queries.average(connection, "Portland")
+
+    with database_of(settings, use_pooling=False) as database:
+        database.warm_up()
+        for _ in range(3):
+            assert database.read(query).records == 1
+    assert len(pids) == 3
+    no_sessions(postgres)
+
+
+def test_the_pool_is_shared_out_over_the_workers(settings):
+    shared = dataclasses.replace(settings, pool_maxconn=15, pool_minconn=5, web_concurrency=2)
+    database = Database(shared, WaitLimit())
+    assert (database._source._maxconn, database._source._minconn) == (7, 2)
+
+
+def test_budget(postgres, settings):
+    # The server allows 40 - 3 for superusers - 5 for others = 32.
+    assert budget_problem(dataclasses.replace(settings, flask_replicas=2, pool_maxconn=16)) is None
+    problem = budget_problem(dataclasses.replace(settings, flask_replicas=3, pool_maxconn=11))
+    assert "FLASK_REPLICAS 3 x POOL_MAXCONN 11 = 33 connections" in problem
+    assert "PostgreSQL has 32" in problem
+    assert "POOL_MAXCONN of at most 10" in problem
+    assert "max_connections of at least 41" in problem
+    assert "\n" not in problem
+    too_many = dataclasses.replace(settings, pool_maxconn=1000, use_pooling=False)
+    assert budget_problem(too_many) is None
+
+
+def test_budget_without_a_server(settings):
+    with pytest.raises(UnavailableError):
+        budget_problem(settings)
+
+
+def test_breaker_lets_one_caller_probe():
+    breaker = Breaker(pause=0.05)
+    assert breaker.allows()
+    breaker.failed()
+    assert not breaker.allows()
+    time.sleep(0.06)
+    barrier = threading.Barrier(20)
+
+    def ask():
+        barrier.wait()
+        return breaker.allows()
+
+    with ThreadPoolExecutor(20) as threads:
+        assert sum(threads.map(lambda _: ask(), range(20))) == 1
+    breaker.succeeded()
+    assert breaker.allows()
+    assert breaker.allows()

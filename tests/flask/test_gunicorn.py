@@ -1,0 +1,160 @@
+"""gunicorn with the image's settings: how it starts, refuses to start, and shares its threads."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from flask_servers import answers, free_port, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def command(port):
+    program = [sys.executable, "-m", "gunicorn", "--chdir", "flask", "-c", "flask/gunicorn.conf.py"]
+    return [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"]
+
+
+def refused(environ, **changes):
+    """Start gunicorn with variables that it must refuse; returns exit code and error output."""
+    process = subprocess.run(
+        command(free_port()),
+        cwd=REPOSITORY,
+        env=clean(environ | changes),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return process.returncode, process.stderr
+
+
+def clean(environ):
+    return {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"} | environ
+
+
+@contextmanager
+def serving(environ, tmp_path):
+    port = free_port()
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command(port), cwd=REPOSITORY, env=clean(environ), stderr=log, start_new_session=True
+        )
+    try:
+        wait_until(lambda: answers(port) or process.poll() is not None)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def request(port, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        start = time.monotonic()
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.read(), time.monotonic() - start
+    finally:
+        connection.close()
+
+
+def query(port, name="Portland"):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return request(port, "POST", "/query", f"location={name}", headers)
+
+
+def test_a_bad_variable_ends_it_with_one_line(environ):
+    assert refused(environ, POOL_MAXCONN="abc") == (
+        2,
+        "POOL_MAXCONN is 'abc': expected a whole number from 1 to 1000\n",
+    )
+
+
+def test_too_many_connections_end_it_with_one_line(environ, postgres):
+    code, output = refused(environ, FLASK_REPLICAS="3", POOL_MAXCONN="11")
+    assert code == 1
+    lines = [line for line in output.splitlines() if "[INFO]" not in line]
+    assert len(lines) == 1
+    assert "= 33 connections, but PostgreSQL has 32" in lines[0]
+
+
+def test_it_serves_without_postgresql_and_says_so(environ, tmp_path):
+    with serving(environ, tmp_path) as port:
+        assert request(port, "GET", "/health-check")[:2] == (200, b"success")
+        assert query(port)[0] == 503
+    log = (tmp_path / "log").read_text()
+    assert "the connection budget could not be checked" in log
+    assert "serving without PostgreSQL for now" in log
+    assert "secret-word" not in log
+
+
+@contextmanager
+def locked_table(postgres):
+    blocker = postgres.connect()
+    blocker.autocommit = False
+    try:
+        blocker.cursor().execute("LOCK TABLE weather_data IN ACCESS EXCLUSIVE MODE")
+        yield
+    finally:
+        blocker.close()
+
+
+def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp_path):
+    environ |= {"FLASK_REPLICAS": "1", "CACHE": "false"}
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'relation'"
+    with serving(environ, tmp_path) as port, ThreadPoolExecutor(60) as threads:
+        assert request(port, "GET", "/")[0] == 200
+        with locked_table(postgres):
+            slow = [threads.submit(query, port) for _ in range(15)]
+            wait_until(lambda: postgres.sql(blocked) == [(15,)])
+            waiting = [threads.submit(query, port) for _ in range(40)]
+            for path in ("/", "/health-check") * 5:
+                status, _, seconds = request(port, "GET", path)
+                assert status == 200
+                assert seconds < 0.1
+            for result in waiting:
+                status, _, seconds = result.result(10)
+                assert status == 503
+                assert seconds < 0.5  # waits 0.25
+            assert {result.result(10)[0] for result in slow} == {503}
+        assert query(port)[0] == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_chunked_bodies_and_kept_connections(environ, postgres, valkey, tmp_path, workers):
+    with serving(environ | {"WEB_CONCURRENCY": workers, "FLASK_REPLICAS": "1"}, tmp_path) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+        for body, status in (
+            ([b'{"location": ', b'"Portland"}'], 200),
+            ([b"x" * 3000, b"x" * 3000], 413),
+            ([b'{"location": "Portland"}'], 200),
+        ):
+            connection.request("POST", "/query", iter(body), headers, encode_chunked=True)
+            response = connection.getresponse()
+            response.read()
+            assert response.status == status
+        connection.close()
+
+
+def test_conflicting_lengths_are_refused(environ, postgres, valkey, tmp_path):
+    with (
+        serving(environ | {"FLASK_REPLICAS": "1"}, tmp_path) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as client,
+    ):
+        client.sendall(
+            b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 400")

@@ -1,0 +1,201 @@
+"""A running stack: how clients find it, who is started again, and how it ends."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import stat
+import urllib.request
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+
+from .conftest import Run, poll
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def running(folder):
+    stack = Run(folder / "running", "up", "--port", "0")
+    stack.url = stack.wait_for_line("ready ").removeprefix("ready ")
+    yield stack
+    stack.process.kill()
+    stack.process.communicate()
+
+
+def environ_of(run, stack):
+    show = run(stack.data_dir, "env")
+    assert show.result() == (0, [])
+    return dict(shlex.split(line)[0].split("=", 1) for line in show.lines)
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.headers["X-Served-By"], answer.read()
+
+
+def serves(url):
+    with contextlib.suppress(OSError):
+        return fetch(f"{url}/health-check")[1] == b"success"
+    return False
+
+
+def pids(stack, *words):
+    """Processes of the stack whose command line has all these words."""
+    found = []
+    for pid in stack.processes():
+        with contextlib.suppress(OSError):
+            command = Path("/proc", str(pid), "cmdline").read_bytes()
+            if all(word.encode() in command for word in words):
+                found.append(pid)
+    return found
+
+
+def replica_pids(stack, url):
+    return pids(stack, "gunicorn", f"127.0.0.1:{url.rsplit(':', 1)[1]}")
+
+
+def kill(numbers):
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def test_each_stage_tells_its_time(running):
+    stages = ("PostgreSQL", "Valkey", "data-populator", "data-query", "3 replicas", "nginx")
+    for stage in stages:
+        assert re.search(rf"^{stage} ready in \d+\.\d s$", "\n".join(running.lines), re.MULTILINE)
+    assert running.lines[-1] == f"ready {running.url}"
+    assert "data-populator | 2000/2000 records inserted" in running.lines
+
+
+def test_nginx_reaches_every_replica(running):
+    seen = {fetch(f"{running.url}/health-check")[0] for _ in range(12)}
+    assert seen == {"flask", "flask_replica_1", "flask_replica_2"}
+
+
+def test_env_lets_a_client_reach_every_part(run, running):
+    environ = environ_of(run, running)
+    connection = psycopg2.connect(
+        host=environ["POSTGRES_HOST"],
+        port=environ["POSTGRES_PORT"],
+        dbname=environ["POSTGRES_DB"],
+        user=environ["POSTGRES_USER"],
+        password=environ["POSTGRES_PASSWORD"],
+    )
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM weather_data")
+        assert cursor.fetchone() == (2000,)
+    with redis.Redis(environ["REDIS_HOST"], int(environ["REDIS_PORT"])) as client:
+        assert client.config_get("maxmemory")["maxmemory"] == str(256 << 20)
+    assert environ["NGINX_URL"] == running.url
+    names = [fetch(f"{url}/health-check")[0] for url in environ["FLASK_URLS"].split(",")]
+    assert names == ["flask", "flask_replica_1", "flask_replica_2"]
+
+
+def test_secrets_are_for_their_owner_only(running):
+    for name in ("stack.env", "postgres-account.json"):
+        assert stat.S_IMODE((running.data_dir / name).stat().st_mode) == 0o600
+    password = re.search(
+        "POSTGRES_PASSWORD=(.*)", (running.data_dir / "stack.env").read_text()
+    ).group(1)
+    assert len(password) >= 24
+    assert not any(password in log.read_text() for log in running.data_dir.glob("log/*.log"))
+    assert password not in running.output_path.read_text()
+
+
+def test_a_wrong_password_is_refused(run, running):
+    environ = environ_of(run, running)
+    with pytest.raises(psycopg2.OperationalError, match="authentication failed"):
+        psycopg2.connect(
+            host="127.0.0.1",
+            port=environ["POSTGRES_PORT"],
+            user=environ["POSTGRES_USER"],
+            dbname="postgres",
+            password="wrong",
+        )
+
+
+def test_a_second_stack_on_the_same_data_is_refused(run, running):
+    second = run(running.data_dir, "up", "--port", "0")
+    assert second.result() == (
+        1,
+        [
+            f"stack: {running.data_dir} is in use by another local stack "
+            f"(process {running.process.pid})"
+        ],
+    )
+    assert serves(running.url)
+
+
+def test_a_killed_replica_is_started_again(run, running):
+    url = environ_of(run, running)["FLASK_URLS"].split(",")[1]
+    kill(replica_pids(running, url))
+    running.wait_for_line("flask_replica_1 ended with SIGKILL")
+    poll(lambda: serves(url))
+
+
+def test_a_killed_master_alone_takes_its_workers_along(run, running):
+    url = environ_of(run, running)["FLASK_URLS"].split(",")[2]
+    before = replica_pids(running, url)
+    assert len(before) >= 2
+    kill([min(before)])
+    poll(lambda: serves(url) and not set(before) & set(replica_pids(running, url)))
+
+
+def test_a_killed_valkey_is_started_again(run, running):
+    port = int(environ_of(run, running)["REDIS_PORT"])
+    kill(pids(running, "valkey-server"))
+    with redis.Redis("127.0.0.1", port) as client:
+
+        def answers():
+            with contextlib.suppress(redis.ConnectionError):
+                return client.ping()
+
+        poll(answers)
+
+
+def test_the_death_of_the_stack_takes_every_process_along(run, running):
+    """And the next start recovers the data; the death of nginx then ends it."""
+    assert len(running.processes()) > 10
+    running.signal(signal.SIGKILL)
+    running.assert_nothing_left(seconds=10)
+
+    again = run(running.data_dir, "up", "--port", "0", POSTGRES_PASSWORD="another-one")
+    again.wait_for_line("ready ")
+    log = (running.data_dir / "log" / "postgres.log").read_text()
+    assert "not properly shut down; automatic recovery in progress" in log
+    assert environ_of(run, again)["POSTGRES_PASSWORD"] == "another-one"
+    assert not any("records inserted" in x and "2000/2000" not in x for x in again.lines)
+    kill(pids(again, "nginx", "nginx.conf"))
+    code, errors = again.result()
+    assert code == 1
+    assert len(errors) == 1
+    assert errors[0].startswith("stack: nginx ended with SIGKILL")
+    again.assert_nothing_left()
+
+
+def test_ctrl_c_stops_in_order_with_exit_code_0(run, running):
+    """PostgreSQL's number in a stale pid file may be another's by now."""
+    (running.data_dir / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+    stack = run(running.data_dir, "up", "--port", "0", "--replicas", "1")
+    stack.wait_for_line("ready ")
+    assert "least_conn" not in (running.data_dir / "nginx" / "default.conf").read_text()
+    stack.signal(signal.SIGINT)
+    assert stack.result() == (0, [])
+    stack.assert_nothing_left()
+    log = (running.data_dir / "log" / "postgres.log").read_text()
+    assert "database system is shut down" in log
+    assert not (running.data_dir / "stack.env").exists()
+
+
+def test_the_database_has_the_same_settings_as_in_compose():
+    compose = (ROOT / "docker-compose.yaml").read_text()
+    command = compose[compose.index("      postgres\n") :].split("environment:")[0]
+    source = (ROOT / "local" / "postgres.py").read_text()
+    settings = source[source.index("SERVER_SETTINGS = {") :].split("}")[0]
+    assert re.findall(r"-c (\w+)=(\S+)", command) == re.findall(r'"(\w+)": "(\w+)"', settings)

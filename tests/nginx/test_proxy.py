@@ -1,0 +1,152 @@
+"""The proxy and load balancer: headers, limits, retries and dead replicas."""
+
+import signal
+import socket
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from .conftest import Nginx, Upstream, poll
+
+
+@pytest.fixture
+def own_upstreams():
+    """Upstreams that a test may kill."""
+    started = [Upstream(name) for name in ("one", "two", "three")]
+    yield started
+    for upstream in started:
+        upstream.kill()
+
+
+@pytest.fixture
+def own_balancer(tmp_path, own_upstreams):
+    nginx = Nginx(tmp_path, own_upstreams)
+    yield nginx
+    nginx.stop()
+
+
+def test_requests_are_spread_over_all_upstreams(balancer):
+    served = Counter(balancer.ask().headers["X-Served-By"] for _ in range(60))
+    assert sorted(served) == ["flask", "flask_replica_1", "flask_replica_2"]
+    assert min(served.values()) >= 10
+
+
+def test_the_upstream_sees_the_true_client_and_the_host(balancer):
+    forged = {"X-Forwarded-For": "10.9.8.7", "Host": "weather.example", "Accept-Encoding": "gzip"}
+    headers = balancer.ask(headers=forged).json["headers"]
+    assert [value for name, value in headers if name == "x-forwarded-for"] == ["127.0.0.1"]
+    seen = dict(headers)
+    assert seen["host"] == "weather.example"
+    assert seen["x-forwarded-proto"] == "http"
+    assert len(seen["x-request-id"]) == 32
+    assert "connection" not in seen
+    assert "accept-encoding" not in seen
+
+
+def test_connections_to_the_upstreams_are_kept(balancer):
+    connections = {balancer.ask().json["connection"] for _ in range(60)}
+    assert len(connections) <= 12  # at most one per upstream and worker, were each worker asked
+
+
+def test_no_answer_names_a_version(balancer):
+    for answer in (balancer.ask(), balancer.ask("POST", "/query", "x" * 5000)):
+        assert answer.headers["Server"] == "nginx"
+        assert b"nginx/" not in answer.body
+
+
+def test_a_body_over_4_kb_is_refused(balancer):
+    assert balancer.ask("POST", "/query", "x" * 4096).status == 200
+    answer = balancer.ask("POST", "/query", "x" * 4097)
+    assert answer.status == 413
+    assert answer.headers["X-Edge-Cache"] == "off"
+
+
+def test_large_json_is_compressed_and_a_small_answer_is_not(balancer):
+    gzip = {"Accept-Encoding": "gzip"}
+    large = balancer.ask(path="/?padding=600000", headers=gzip)
+    assert large.headers["Content-Encoding"] == "gzip"
+    assert len(large.body) < 20_000
+    assert balancer.ask(path="/", headers=gzip).headers["Content-Encoding"] is None
+
+
+def test_the_apps_own_503_is_passed_on_and_not_retried(balancer):
+    answer = balancer.query(path="/query?status=503&retry-after=7")
+    assert answer.status == 503
+    assert answer.headers.get_all("Retry-After") == ["7"]
+    assert answer.json["method"] == "POST"
+    line = poll(lambda: balancer.log_line("retry-after=7"))
+    assert "upstream_status=503 " in line
+
+
+def test_a_503_without_retry_after_gets_one(balancer):
+    assert balancer.query(path="/query?status=503").headers.get_all("Retry-After") == ["1"]
+
+
+def test_the_access_log_has_cache_status_upstream_and_timings(balancer):
+    balancer.ask(path="/health-check?log")
+    line = poll(lambda: balancer.log_line("check?log"))
+    for part in ("edge=off", "upstream=127.0.0.1:", "upstream_status=200", "upstream_time=0.0"):
+        assert part in line
+
+
+def test_a_killed_upstream_costs_no_request_and_comes_back(own_balancer, own_upstreams):
+    victim = own_upstreams[0]
+    for _ in range(3):  # leave idle connections to it
+        own_balancer.query()
+    victim.kill()
+    answers = [own_balancer.query() for _ in range(40)]
+    assert {answer.status for answer in answers} == {200}
+    assert max(answer.seconds for answer in answers) < 0.25
+    victim.start()
+    poll(lambda: own_balancer.query().headers["X-Served-By"] == victim.name, seconds=4)
+
+
+def test_a_frozen_upstream_costs_no_request(own_balancer, own_upstreams):
+    own_upstreams[0].signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: own_balancer.query(), range(200)))
+    own_upstreams[0].signal(signal.SIGCONT)
+    assert {answer.status for answer in answers} == {200}
+    assert max(answer.seconds for answer in answers) < 5
+    # At 8 at once the frozen one gets a few and is then left out.
+    assert sum(answer.seconds > 1 for answer in answers) <= 8
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
+    chosen = own_upstreams[:count]
+    nginx = Nginx(tmp_path, chosen)
+    try:
+        for upstream in chosen:
+            upstream.kill()
+        for accept, content_type, text in (
+            ("application/json", "application/json", b'{"error": "'),
+            ("text/html,*/*", "text/html", b"<!doctype html>"),
+        ):
+            for _ in range(10):
+                answer = nginx.query(headers={"Accept": accept})
+                assert answer.status == 503
+                assert answer.seconds < 0.1
+                assert answer.headers["Retry-After"] == "1"
+                assert answer.headers["X-Edge-Cache"] == "off"
+                assert answer.headers["Content-Type"] == content_type
+                assert answer.body.startswith(text)
+        for upstream in chosen:
+            upstream.start()
+        poll(lambda: nginx.query().status == 200, seconds=2.5)
+    finally:
+        nginx.stop()
+
+
+def test_a_client_with_a_slow_header_is_closed_within_10_s(balancer):
+    with socket.create_connection(("127.0.0.1", balancer.port), timeout=11) as client:
+        start = time.monotonic()
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        try:
+            closed = client.recv(1024)
+        except ConnectionResetError:
+            closed = b""
+        assert closed == b""
+        assert time.monotonic() - start < 10

@@ -1,0 +1,133 @@
+"""build_and_push_images.sh: options, order, and stopping at the first failure."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "build_and_push_images.sh"
+IMAGES = ["data-populator", "data-query", "flask", "nginx"]
+
+
+def run(*options, cwd="/", **environ):
+    clean = {k: v for k, v in os.environ.items() if k not in ("REGISTRY", "TAG", "PLATFORMS")}
+    return subprocess.run(
+        [SCRIPT, *options], cwd=cwd, env=clean | environ, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A `docker` that records its arguments; it fails on a line that contains $FAIL_ON."""
+    docker = tmp_path / "docker"
+    docker.write_text(
+        "#!/bin/sh\n"
+        f'echo "$*" >>{tmp_path}/calls\n'
+        'case "$*" in *"${FAIL_ON:-nothing}"*) exit 1 ;; esac\n'
+    )
+    docker.chmod(0o755)
+
+    def run_recorded(*options, **environ):
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        result = run(*options, cwd=tmp_path, PATH=path, **environ)
+        return result, (tmp_path / "calls").read_text().splitlines()
+
+    return run_recorded
+
+
+def test_help_names_every_option():
+    result = run("--help")
+    assert result.returncode == 0
+    for option in ("--registry", "--tag", "--platforms", "--build-only", "--help"):
+        assert option in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--nonsense"], "unknown option '--nonsense'"),
+        (["--tag"], "--tag needs a value"),
+        ([], "no registry"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_2(options, message):
+    result = run(*options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_builds_all_images_before_it_pushes_any(recorded):
+    result, calls = recorded("--tag", "v1", REGISTRY="example.org/me/")
+    assert result.returncode == 0, result.stderr
+    builds = [f"build --tag example.org/me/{i}:v1 {i}" for i in IMAGES]
+    pushes = [f"push example.org/me/{i}:v1" for i in IMAGES]
+    assert calls == builds + pushes
+
+
+def test_platforms_go_through_buildx(recorded):
+    result, calls = recorded(
+        "--platforms", "linux/amd64,linux/arm64", REGISTRY="example.org/me", TAG="v1"
+    )
+    assert result.returncode == 0, result.stderr
+    command = "buildx build --platform linux/amd64,linux/arm64 --tag example.org/me/{0}:v1 {1}{0}"
+    assert calls == [command.format(image, push) for push in ("", "--push ") for image in IMAGES]
+
+
+def test_an_option_wins_over_its_variable(recorded):
+    _, calls = recorded("--tag", "v2", "--registry", "b.example", REGISTRY="a.example", TAG="v1")
+    assert calls[-1] == "push b.example/nginx:v2"
+
+
+def test_the_first_failing_build_stops_and_is_named(recorded):
+    result, calls = recorded("--build-only", TAG="v1", FAIL_ON="data-query")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("building data-query failed")
+    assert [call.split()[-1] for call in calls] == ["data-populator", "data-query"]
+
+
+def test_the_tag_defaults_to_the_git_revision(tmp_path):
+    copy = tmp_path / SCRIPT.name
+    copy.write_bytes(SCRIPT.read_bytes())
+    copy.chmod(0o755)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", tmp_path]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    revision = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True).strip()
+
+    def built():
+        return subprocess.run(
+            [copy, "--build-only"], env=os.environ | {"TAG": ""}, capture_output=True, text=True
+        ).stdout.splitlines()[0]
+
+    assert built() == f"Building data-populator:{revision}"
+    copy.write_text(copy.read_text() + "# edited\n")
+    assert built() == f"Building data-populator:{revision}-dirty"
+
+
+@pytest.fixture
+def engine_tag(docker_engine):
+    """A tag of this test alone; the images that carry it are removed afterwards."""
+    tag = f"test-{os.getpid()}"
+    yield tag
+    listed = subprocess.check_output(
+        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"], text=True
+    )
+    mine = [name for name in listed.split() if name.endswith(f":{tag}")]
+    subprocess.run(["docker", "image", "rm", *mine], check=True, capture_output=True)
+
+
+def test_real_engine_builds_all_and_stops_at_a_registry_that_refuses(engine_tag):
+    # Nothing listens on port 1.
+    result = run("--registry", "127.0.0.1:1/me", TAG=engine_tag)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("pushing data-populator failed")
+    steps = [
+        line for line in result.stdout.splitlines() if line.startswith(("Building", "Pushing"))
+    ]
+    assert len(steps) == len(IMAGES) + 1
+    for image in IMAGES:
+        reference = f"127.0.0.1:1/me/{image}:{engine_tag}"
+        subprocess.run(["docker", "image", "inspect", reference], check=True, capture_output=True)

@@ -1,0 +1,262 @@
+"""The stack in containers: gating, health, balance, hardening, isolation and restarts."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+JOBS = ["data-populator", "data-query"]
+REPLICAS = ["flask", "flask_replica_1", "flask_replica_2"]
+LONG_RUNNING = ["db", "redis", *REPLICAS, "nginx"]
+RECORDS = 10_000
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def poll(question, seconds, what):
+    """Ask until the answer is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.2)
+    return answer
+
+
+class Project:
+    """A Compose project on free ports that neither .env nor the shell's settings reach."""
+
+    def __init__(self, name, **settings):
+        names = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.sample").read_text(), re.MULTILINE)
+        self.env = {k: v for k, v in os.environ.items() if k not in names}
+        self.env |= {"COMPOSE_PROJECT_NAME": f"{name}-{os.getpid()}"}
+        self.env |= {"NGINX_PORT": str(free_port()), "FLASK_PORT": str(free_port()), **settings}
+        self.url = f"http://127.0.0.1:{self.env['NGINX_PORT']}"
+
+    def start(self, *arguments):
+        """A docker compose command that goes on while the test does."""
+        command = ["docker", "compose", "--env-file", os.devnull, *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.env, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def compose(self, *arguments, check=True):
+        """A docker compose command that has ended."""
+        with self.start(*arguments) as process:
+            stdout, stderr = process.communicate()
+        result = subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+        if check and result.returncode:
+            pytest.fail(f"docker compose {' '.join(arguments)}: {result.stderr[-4000:]}")
+        return result
+
+    def up(self):
+        """Start everything; the seconds until everything is healthy."""
+        started = time.monotonic()
+        result = self.compose("up", "--wait", check=False)
+        if result.returncode:
+            logs = self.compose("logs", "--tail", "20", check=False).stdout
+            pytest.fail(f"up failed: {result.stderr[-2000:]}\n{logs[-6000:]}")
+        return time.monotonic() - started
+
+    def inspect(self, service):
+        container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
+        return json.loads(subprocess.check_output(["docker", "inspect", container]))[0]
+
+    def exec(self, service, *command, check=True):
+        return self.compose("exec", "-T", service, *command, check=check)
+
+    def get(self, path, **headers):
+        with urlopen(Request(self.url + path, headers=headers), timeout=10) as response:
+            return response.headers, response.read().decode()
+
+    def serving(self):
+        try:
+            return self.get("/health-check")[0]["X-Served-By"]
+        except (URLError, OSError):
+            return None
+
+
+@pytest.fixture(scope="module")
+def make_project(docker_engine):
+    """Compose projects that are removed with their volumes, whatever happens."""
+    projects = []
+
+    def make(name, **settings):
+        projects.append(Project(name, **settings))
+        return projects[-1]
+
+    yield make
+    for project in projects:
+        project.compose("down", "--volumes", "--timeout", "5")
+
+
+@pytest.fixture(scope="module")
+def project(make_project):
+    project = make_project("test-compose", TOTAL_RECORDS=str(RECORDS))
+    project.compose("build")
+    project.up()
+    return project
+
+
+def moment(container, name):
+    return datetime.fromisoformat(container["State"][name])
+
+
+@pytest.mark.parametrize("service", LONG_RUNNING)
+def test_healthy(project, service):
+    assert project.inspect(service)["State"]["Health"]["Status"] == "healthy"
+
+
+@pytest.mark.parametrize("service", JOBS)
+def test_job_done(project, service):
+    state = project.inspect(service)["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 0)
+
+
+def test_each_stage_waits_for_the_one_before(project):
+    db, populator, query, nginx = map(project.inspect, ["db", *JOBS, "nginx"])
+    replicas = [project.inspect(name) for name in REPLICAS]
+    assert moment(db, "StartedAt") < moment(populator, "StartedAt")
+    assert moment(populator, "FinishedAt") < moment(query, "StartedAt")
+    for replica in replicas:
+        assert moment(query, "FinishedAt") < moment(replica, "StartedAt")
+        assert moment(replica, "StartedAt") < moment(nginx, "StartedAt")
+
+
+def test_replicas_share_one_image(project):
+    assert len({project.inspect(name)["Image"] for name in REPLICAS}) == 1
+
+
+def test_nginx_balances_over_all_replicas(project):
+    served = {project.get("/health-check")[0]["X-Served-By"] for _ in range(60)}
+    assert served == set(REPLICAS)
+
+
+def test_the_flask_port_reaches_the_first_replica(project):
+    url = f"http://127.0.0.1:{project.env['FLASK_PORT']}/health-check"
+    with urlopen(url, timeout=10) as response:
+        assert response.headers["X-Served-By"] == "flask"
+
+
+def test_the_answer_agrees_with_sql(project):
+    location = json.loads(project.get("/locations?limit=1")[1])[0]
+    form = urlencode({"location": location}).encode()
+    request = Request(project.url + "/query", data=form, headers={"Accept": "application/json"})
+    with urlopen(request, timeout=10) as response:
+        answer = json.load(response)
+    place = location.replace("'", "''")
+    sql = f"select avg(temperature), count(*) from weather_data where location = '{place}'"
+    psql = ["psql", "-At", "-U", "weather", "-d", "weather", "-c", sql]
+    average, records = project.exec("db", *psql).stdout.strip().split("|")
+    assert answer["records"] == int(records) > 0
+    assert answer["average_temperature"] == pytest.approx(float(average), abs=0.0051)
+
+
+@pytest.mark.parametrize("service", JOBS + LONG_RUNNING)
+def test_container_is_hardened(project, service):
+    container = project.inspect(service)
+    host = container["HostConfig"]
+    assert container["Config"]["User"] not in ("", "0", "root")
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["PidsLimit"] > 0
+    assert host["Memory"] > 0
+    assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+
+
+@pytest.mark.parametrize("service", LONG_RUNNING)
+def test_hardening_holds_inside_the_container(project, service):
+    status = project.exec(service, "cat", "/proc/1/status").stdout
+    assert re.search(r"^Uid:\s+[1-9]", status, re.MULTILINE)
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    refused = project.exec(service, "touch", "/usr/x", check=False)
+    assert "Read-only file system" in refused.stderr
+
+
+def test_stop_grace_outlasts_gunicorn(project):
+    for name in REPLICAS:
+        assert project.inspect(name)["Config"].get("StopTimeout", 10) > 20
+
+
+@pytest.mark.parametrize("service", ["db", "redis", *JOBS])
+def test_nothing_of_backnet_is_published(project, service):
+    assert not project.inspect(service)["HostConfig"]["PortBindings"]
+
+
+@pytest.mark.parametrize("service", ["flask", "nginx"])
+def test_published_on_loopback_only(project, service):
+    ports = project.inspect(service)["NetworkSettings"]["Ports"]
+    bindings = [b for port in ports.values() if port for b in port]
+    assert [b["HostIp"] for b in bindings] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(("service", "port"), [("db", 5432), ("redis", 6379)])
+def test_nginx_cannot_reach(project, service, port):
+    networks = project.inspect(service)["NetworkSettings"]["Networks"]
+    for host in (service, *(network["IPAddress"] for network in networks.values())):
+        # The probe works where it is allowed to: from flask.
+        connect = f"import socket; socket.create_connection(('{host}', {port}), 3)"
+        project.exec("flask", "python", "-c", connect)
+        probe = ["curl", "-sS", "--connect-timeout", "2", f"telnet://{host}:{port}"]
+        refused = project.exec("nginx", *probe, check=False)
+        assert refused.returncode in (6, 7, 28), refused  # no such name, refused, timed out
+
+
+def test_backnet_has_no_way_out(project):
+    network = f"{project.env['COMPOSE_PROJECT_NAME']}_backnet"
+    inspected = subprocess.check_output(["docker", "network", "inspect", network])
+    assert json.loads(inspected)[0]["Internal"]
+
+
+def test_bad_setting_is_one_line_and_flask_never_starts(make_project, project):
+    bad = make_project("test-compose-bad", TOTAL_RECORDS="many")
+    assert bad.compose("up", "--wait", check=False).returncode != 0
+    assert bad.inspect("data-populator")["State"]["ExitCode"] == 2
+    lines = bad.compose("logs", "--no-log-prefix", "data-populator").stdout.splitlines()
+    assert len(lines) == 1
+    assert "TOTAL_RECORDS is 'many': expected a whole number" in lines[0]
+    for service in ("data-query", *REPLICAS, "nginx"):
+        assert bad.inspect(service)["State"]["Status"] == "created"
+
+
+def test_restart_of_a_replica_loses_no_request(project):
+    before = moment(project.inspect("flask"), "StartedAt")
+    with project.start("restart", "flask") as restart:
+        while restart.poll() is None:
+            assert project.serving()
+    assert restart.returncode == 0
+    assert moment(project.inspect("flask"), "StartedAt") > before
+    poll(lambda: project.serving() == "flask", 30, "the restarted replica serves again")
+
+
+def test_second_up_finds_everything_there(project):
+    identity = {name: project.inspect(name)["Id"] for name in LONG_RUNNING}
+    assert project.up() < 20
+    assert identity == {name: project.inspect(name)["Id"] for name in LONG_RUNNING}
+
+
+def test_start_after_down_serves_within_20_s(project):
+    project.compose("down")
+    started = time.monotonic()
+    project.compose("up", "--detach")
+    poll(project.serving, 20 - (time.monotonic() - started), "serving again")
+    log = project.compose("logs", "data-populator").stdout
+    assert f"{RECORDS}/{RECORDS}" in log
