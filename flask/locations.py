@@ -1,9 +1,10 @@
 """The names of all locations, kept in memory: neither the page nor the filter asks PostgreSQL."""
 
 import heapq
+import itertools
 import logging
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from time import monotonic
 
@@ -37,15 +38,13 @@ class Index:
         if not text:
             return self._names[:limit], len(self)
         text = text.casefold()
-        positions = [i for i, folded in enumerate(self._folded) if text in folded]
-        # The names are sorted, so those with the prefix stand side by side among the matches.
+        # The names are sorted, so those that begin with the text stand side by side.
         start = bisect_left(self._folded, text)
-        first = [i for i in positions if i >= start and self._folded[i].startswith(text)]
-        chosen = first[:limit]
-        if len(chosen) < limit:
-            prefixed = set(first)
-            chosen += [i for i in positions if i not in prefixed][: limit - len(chosen)]
-        return [self._names[i] for i in chosen], len(positions)
+        end = bisect_right(self._folded, text, lo=start, key=lambda name: name[: len(text)])
+        matches = [i for i, folded in enumerate(self._folded) if text in folded]
+        within = (i for i in matches if not start <= i < end)
+        chosen = itertools.islice(itertools.chain(range(start, end), within), limit)
+        return [self._names[i] for i in chosen], len(matches)
 
 
 class Locations:

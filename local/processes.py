@@ -58,6 +58,7 @@ class Child:
         self.wanted = False  # between start() and stop()
         self.started = 0.0  # time.monotonic() of the latest start
         self.process: subprocess.Popen | None = None
+        self._swept = False
         self._lock = threading.Lock()
 
     @property
@@ -67,7 +68,12 @@ class Child:
 
     @property
     def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        if self.process is None:
+            return False
+        if self.process.poll() is None:
+            return True
+        self._sweep()
+        return False
 
     def start(self) -> None:
         """Start the process unless it runs; its output is appended to the log."""
@@ -80,18 +86,27 @@ class Child:
         """Start it again after its death, unless it was told to stop in the meantime."""
         with self._lock:
             if self.wanted and not self.running:
-                self.kill()  # workers that outlived their master hold its port
                 _spawner.submit(self._spawn).result()
 
     def _spawn(self) -> None:
         self.started = time.monotonic()
+        self._swept = False
         launcher = [sys.executable, "-I", "-S", LAUNCHER, os.getpid(), int(self.death_signal)]
+        try:
+            self._open_log_and_spawn(launcher)
+        except OSError as error:
+            raise StackError(
+                f"{self.name}: cannot run {error.filename}: {error.strerror}"
+            ) from error
+
+    def _open_log_and_spawn(self, launcher: list) -> None:
         with self.log_path.open("ab") as log:
             if self.run_as:  # nginx opens its log anew, by the name /dev/stdout
                 shutil.chown(log.fileno(), self.run_as)
             self.process = subprocess.Popen(
                 [*map(str, launcher), self.run_as, *self.command],
                 env=self.environ,
+                cwd=self.log_path.parent,  # core files go there
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,9 +115,18 @@ class Child:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the child and the processes of its session, as a fault would."""
-        if self.process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, number)
+        if self.running:
+            self._signal_session(number)
+
+    def _sweep(self) -> None:
+        """Kill what the dead process left of its session: now, its number may be reused later."""
+        if not self._swept:
+            self._swept = True
+            self._signal_session(signal.SIGKILL)
+
+    def _signal_session(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def ask_to_stop(self) -> None:
         """Send the stop signal without waiting."""
@@ -115,17 +139,21 @@ class Child:
         """Stop the process and what it left of its session; returns when they are gone."""
         with self._lock:
             self.ask_to_stop()
-            if self.process is None:
+            if not self.running:
                 return
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 self.process.wait(self.grace)
-            self.kill()
-            self.process.wait()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self.process.wait()
+            self._sweep()
 
     def run(self) -> None:
         """Start it and wait until it ends; raises StackError unless it succeeds."""
         self.start()
-        if self.process.wait() != 0:
+        self.process.wait()
+        self._sweep()
+        if self.process.returncode != 0:
             raise StackError(self.obituary())
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
@@ -141,12 +169,15 @@ class Child:
             time.sleep(POLL)
 
     def obituary(self) -> str:
-        """One line: how the child ended, and the last line of its log."""
+        """One line: how the child ended; for an exit code with the last line of its log."""
         code = self.process.returncode
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        lines = self.log_path.read_text(errors="replace").strip().splitlines()
-        last = f": {lines[-1].strip()}" if lines else ""
-        return f"{self.name} ended with {how}{last} (log: {self.log_path})"
+        if code < 0:
+            how = signal.Signals(-code).name
+        else:
+            lines = self.log_path.read_text(errors="replace").split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+            how = f"exit code {code}: {last}"
+        return f"{self.name} ended with {how} (log: {self.log_path})"
 
 
 def finish_spawning() -> None:

@@ -42,7 +42,7 @@ PACKAGES = {  # what is imported: what is installed
 }
 START_LIMIT = 60  # seconds for Valkey, a replica or nginx to answer
 WATCH_INTERVAL = 0.1  # seconds
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds until a dead child is started again; doubles
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds until a dead child is started again; doubles
 HEALTHY = 10.0  # seconds of life after which a death counts as the first
 
 
@@ -90,6 +90,7 @@ class Stack:
         self._children: list[Child] = []
         self._stopping = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor")
+        self._served = False
         self._failure = ""
         self._failed = threading.Event()
         self._pauses: dict[Child, float] = {}
@@ -115,6 +116,7 @@ class Stack:
         except BaseException:
             self.stop()
             raise
+        self._served = True
         self._say(f"all started in {time.monotonic() - begin:.1f} s")
         self._say(f"ready {self.url}")
 
@@ -130,15 +132,25 @@ class Stack:
             self._supervisor.join()
         finish_spawning()
         for child in reversed(self._children):
-            if child in self.replicas:
-                for replica in self.replicas:
-                    replica.ask_to_stop()
             child.stop()
+            if child is self.nginx:
+                self._ask_replicas_to_stop()
         self._children.clear()
         if self._lock_file:
             self._env_file.unlink(missing_ok=True)
             self._lock_file.close()
             self._lock_file = None
+
+    def _ask_replicas_to_stop(self) -> None:
+        """Let them finish at the same time, or end them at once if they have served nobody.
+
+        A gunicorn that is just forking its workers loses their SIGTERM and waits 20 s for them.
+        """
+        for replica in self.replicas:
+            if self._served:
+                replica.ask_to_stop()
+            else:
+                replica.kill()
 
     @property
     def client_environ(self) -> dict[str, str]:

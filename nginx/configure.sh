@@ -52,12 +52,12 @@ server_line() {
 }
 
 # A replaced container has a new address at once, while Docker's DNS answers are valid for 600 s:
-# ask every 2 s. The app listens on IPv4 only.
+# ask every 1 to 2 s. The app listens on IPv4 only.
 resolver_lines() {
   # shellcheck disable=SC2046 # one word per name server
   set -- $(nameservers)
   [ $# -gt 0 ] || fail "FLASK_UPSTREAMS is '$upstreams': /etc/resolv.conf has no nameserver to ask for names"
-  printf 'resolver %s valid=2s ipv6=off;\nresolver_timeout 1s;\n' "$*"
+  printf 'resolver %s valid=1s ipv6=off;\nresolver_timeout 1s;\n' "$*"
 }
 
 [ $# -eq 1 ] || fail "usage: configure.sh TARGET_DIR"

@@ -20,9 +20,17 @@ from redis import Redis  # noqa: E402
 @pytest.fixture(scope="session")
 def postgres_server():
     server = PostgresServer()
+    try:
+        load(server)
+        yield server
+    finally:
+        server.remove()
+
+
+def load(server):
+    """Make the tables as data-populator does, with the rows of DATA."""
     connection = server.connect("postgres")
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE DATABASE weather")
+    connection.cursor().execute("CREATE DATABASE weather")
     connection.close()
     server.sql(
         'CREATE TABLE weather_data (id integer PRIMARY KEY, location text COLLATE "C" NOT NULL,'
@@ -39,8 +47,6 @@ def postgres_server():
         "INSERT INTO weather_locations"
         " SELECT location, count(*), sum(temperature) FROM weather_data GROUP BY location"
     )
-    yield server
-    server.remove()
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_the_edge_may_keep_an_answer_for_the_rest_of_its_life(client, settings):
         (b"location=" + b"a" * 101, FORM + "; charset=utf-8", "longer than 100"),
         (b"location=%00", FORM, "control characters"),
         (b"location=%ff", FORM, "UTF-8"),
-        (b"[" * 4000, "application/json", "nested too deeply"),
+        (b"[" * 4000, "application/json", "JSON"),
         (b"[]", "application/json", "not an object"),
         (b"{", "application/json", "not valid JSON"),
         (b'{"location": 1}', "application/json; charset=utf-8", "not a string"),

@@ -251,6 +251,17 @@ def test_a_lock_whose_holder_died_delays_only_for_a_moment(cache, source, client
     assert client.get(LOCK_PREFIX + "Portland") == b"killed"  # not ours to delete
 
 
+def test_a_lock_that_another_took_over_is_left_alone(cache, source, client):
+    source.may_answer.clear()
+    with ThreadPoolExecutor() as threads:
+        flight = threads.submit(state_of, cache, source)
+        wait_until(lambda: source.reads == 1)
+        client.set(LOCK_PREFIX + "Portland", "another")
+        source.may_answer.set()
+        assert flight.result(5) == "miss"
+    assert client.get(LOCK_PREFIX + "Portland") == b"another"
+
+
 def test_waiting_for_a_flight_is_bounded(cache, source):
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:

@@ -68,9 +68,9 @@ class Run:
         self.process.send_signal(number)
 
     def processes(self):
-        """Process ids of everything this run started: by its mark, or PostgreSQL's by its folder.
+        """Process ids of everything this run started: by its mark, or by its working directory.
 
-        PostgreSQL writes its process title over its environment.
+        nginx and PostgreSQL write their titles over their environment.
         """
         found = []
         for process in Path("/proc").glob("[0-9]*"):

@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import stat
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -179,9 +180,18 @@ def test_the_death_of_the_stack_takes_every_process_along(run, running):
     again.assert_nothing_left()
 
 
+def test_a_stale_pid_file_with_the_number_of_another_process_is_no_obstacle(run, running):
+    cluster = running.data_dir / "postgres"
+    with subprocess.Popen(["sleep", "20"], user=cluster.stat().st_uid) as stranger:
+        (cluster / "postmaster.pid").write_text(f"{stranger.pid}\n{cluster}\n")
+        stack = run(running.data_dir, "up", "--port", "0")
+        stack.wait_for_line("PostgreSQL ready")
+        stack.signal(signal.SIGTERM)
+        stack.result()
+        stranger.kill()
+
+
 def test_ctrl_c_stops_in_order_with_exit_code_0(run, running):
-    """PostgreSQL's number in a stale pid file may be another's by now."""
-    (running.data_dir / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n")
     stack = run(running.data_dir, "up", "--port", "0", "--replicas", "1")
     stack.wait_for_line("ready ")
     assert "least_conn" not in (running.data_dir / "nginx" / "default.conf").read_text()
