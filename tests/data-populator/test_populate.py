@@ -87,6 +87,14 @@ def test_a_larger_total_adds_the_difference(database, reference):
     assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0  # fewer: keeps the indexes
     assert_complete(database, ROWS)
     assert database.value(CHECKSUM) == reference
+    assert heap_fetches(database) == 0
+
+
+@pytest.mark.parametrize("rows", [15_000, 30_000])
+def test_added_rows_are_all_visible(database, rows):
+    assert populate(database, TOTAL_RECORDS=10_000)[0] == 0
+    assert populate(database, TOTAL_RECORDS=rows)[0] == 0
+    assert heap_fetches(database) == 0
 
 
 def test_twenty_kills_later_every_row_is_there_once(database, reference):
