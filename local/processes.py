@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("launch.py")
+SWEEP_LIMIT = 2.0  # seconds for killed processes to be gone; a careless init keeps them as zombies
 POLL = 0.02  # seconds between two looks at something that is about to happen
 OUTSIDE_EPHEMERAL = range(10_240, 32_768)  # net.ipv4.ip_local_port_range starts at 32768
 
@@ -122,11 +123,17 @@ class Child:
         """Kill what the dead process left of its session: now, its number may be reused later."""
         if not self._swept:
             self._swept = True
-            self._signal_session(signal.SIGKILL)
+            deadline = time.monotonic() + SWEEP_LIMIT
+            while self._signal_session(signal.SIGKILL) and time.monotonic() < deadline:
+                time.sleep(POLL)
 
-    def _signal_session(self, number: int) -> None:
-        with suppress(ProcessLookupError):
+    def _signal_session(self, number: int) -> bool:
+        """Send a signal; False if nobody is left."""
+        try:
             os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def ask_to_stop(self) -> None:
         """Send the stop signal without waiting."""

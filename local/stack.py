@@ -202,10 +202,10 @@ class Stack:
             for replica in self.replicas:
                 replica.start()
             for replica in self.replicas:
-                replica.wait_until(lambda at=replica.address: _is_healthy(*at), START_LIMIT)
+                replica.wait_until(lambda at=replica.address: is_healthy(*at), START_LIMIT)
         with self._stage("nginx"):
             self.nginx.start()
-            self.nginx.wait_until(lambda: _is_healthy(*self.address), START_LIMIT)
+            self.nginx.wait_until(lambda: is_healthy(*self.address), START_LIMIT)
         lines = (f"{name}={shlex.quote(value)}" for name, value in self.client_environ.items())
         write_secret(self._env_file, "\n".join(lines) + "\n")
         self.supervised = {self.postgres.server, self.valkey, *self.replicas, self.nginx}
@@ -405,7 +405,8 @@ def _answers_ping(port: int) -> bool:
     return False
 
 
-def _is_healthy(host: str, port: int) -> bool:
+def is_healthy(host: str, port: int) -> bool:
+    """Whether /health-check answers 200 there."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/health-check")
