@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 from machine import ROOT, describe
 from postgres import SERVER_SETTINGS, Postgres
 from processes import free_ports, unprivileged_user
+from table import print_table, spread
 
 ROWS_PER_SCALE = 100_000  # rows of pgbench_accounts for each unit of pgbench's scale
 PASSWORD = "benchmark"  # noqa: S105 - of a throw-away server on loopback
@@ -172,11 +172,6 @@ def measure_size(server: Server, rows: int) -> dict[str, float]:
     return populate(server, rows)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, smallest and largest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
 def summarize(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     """The spread of every measurement and of the ratios within each round."""
     ratios = {
@@ -229,9 +224,7 @@ def main() -> None:
     for rows, results in sizes.items():
         for name in ("rows_per_second", "peak_mb"):
             summary[f"{rows:,} rows: {name}"] = spread([result[name] for result in results])
-    print(f"\n{'':46}{'median':>14}{'min':>14}{'max':>14}")
-    for name, values in summary.items():
-        print(f"{name:46}" + "".join(f"{value:14,.2f}" for value in values.values()))
+    print_table(summary)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "machine": describe(),
