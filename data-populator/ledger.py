@@ -1,11 +1,10 @@
 """The load's state, kept in the database beside the rows: what is promised and which ids are in."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg2
-from rows import draw_cities
+from rows import Segment, draw_cities
 
 # The ledger is what makes the load exactly-once: a batch claims its ids here and copies its rows in
 # the same transaction, and no two batches may overlap. A second claimant waits for the first one's
@@ -31,14 +30,20 @@ CREATE TABLE IF NOT EXISTS weather_load (
     period_end timestamptz NOT NULL,         -- the newest timestamp's bound
     served_records integer NOT NULL DEFAULT 0  -- rows when indexes and statistics were last made
 );
+CREATE TABLE IF NOT EXISTS weather_load_segments (
+    first_id integer PRIMARY KEY,
+    last_id integer NOT NULL
+);
 CREATE TABLE IF NOT EXISTS weather_load_batches (
     ids int8range NOT NULL,
     EXCLUDE USING gist (ids WITH &&)
 );
 """
 
-TABLES = "weather_data, weather_locations, weather_load, weather_load_batches"
-START_OVER = f"to start over, run: DROP TABLE IF EXISTS {TABLES}"
+START_OVER = (
+    "to start over, run: DROP TABLE IF EXISTS weather_data, weather_locations, weather_load, "
+    "weather_load_segments, weather_load_batches"
+)
 
 
 class LoadRefusedError(Exception):
@@ -55,6 +60,19 @@ class Plan:
     served_records: int
 
 
+@dataclass(frozen=True)
+class Range:
+    """The rows first_id..last_id of a segment."""
+
+    segment: Segment
+    first_id: int
+    last_id: int
+
+    @property
+    def rows(self) -> int:
+        return self.last_id - self.first_id + 1
+
+
 def create_tables(connection: "psycopg2.extensions.connection") -> None:
     """Create what is missing; harmless where everything is there."""
     with connection, connection.cursor() as cursor:
@@ -63,7 +81,7 @@ def create_tables(connection: "psycopg2.extensions.connection") -> None:
 
 
 def open_plan(connection: "psycopg2.extensions.connection", seed: int, total_records: int) -> Plan:
-    """Read the plan, or make it at the first load.
+    """Read the plan, or make it at the first load; rows beyond the last load's get a segment.
 
     Raises LoadRefusedError where the tables hold another seed's rows, more rows than
     total_records, or rows that no ledger knows.
@@ -83,51 +101,67 @@ def open_plan(connection: "psycopg2.extensions.connection", seed: int, total_rec
                 (seed, draw_cities(seed), today),
             )
             plan = _read_plan(cursor)
-        loaded = _loaded_records(cursor)
-        if loaded and not _has_rows(cursor):
+        if plan.seed != seed:
             raise LoadRefusedError(
-                f"weather_data is empty, but its ledger says {loaded} rows are in: {START_OVER}"
+                f"SEED is {seed}, but weather_data was loaded with SEED={plan.seed}: "
+                f"keep that seed, or {START_OVER}"
             )
-    if plan.seed != seed:
-        raise LoadRefusedError(
-            f"SEED is {seed}, but weather_data was loaded with SEED={plan.seed}: "
-            f"keep that seed, or {START_OVER}"
+        cursor.execute(
+            "SELECT (SELECT coalesce(max(last_id), 0) FROM weather_load_segments),"
+            " EXISTS (SELECT FROM weather_load_batches)"
         )
-    if loaded > total_records:
-        raise LoadRefusedError(
-            f"TOTAL_RECORDS is {total_records}, but weather_data holds {loaded} rows and rows are "
-            f"never deleted: set TOTAL_RECORDS to {loaded} or more, or {START_OVER}"
-        )
+        promised, has_batches = cursor.fetchone()
+        if promised > total_records:
+            raise LoadRefusedError(
+                f"TOTAL_RECORDS is {total_records}, but weather_data was loaded for {promised} rows"
+                f" and rows are never deleted: set it to {promised} or more, or {START_OVER}"
+            )
+        if has_batches and not _has_rows(cursor):
+            raise LoadRefusedError(
+                f"weather_data is empty, but its ledger says that rows are in: {START_OVER}"
+            )
+        if promised < total_records:
+            cursor.execute(
+                "INSERT INTO weather_load_segments VALUES (%s, %s)", (promised + 1, total_records)
+            )
     return plan
 
 
-def missing_ranges(
-    connection: "psycopg2.extensions.connection", total_records: int
-) -> list[tuple[int, int]]:
-    """The ids of 1..total_records that are not in yet, as (first, last) pairs in order."""
+def missing_ranges(connection: "psycopg2.extensions.connection") -> list[Range]:
+    """The promised rows that are not in yet, in the order of their ids."""
     with connection, connection.cursor() as cursor:
         cursor.execute(
-            """SELECT lower(missing), upper(missing) - 1 FROM unnest(
-                   int8multirange(int8range(1, %s))
+            """SELECT first_id, last_id, lower(missing), upper(missing) - 1
+               FROM weather_load_segments, unnest(
+                   int8multirange(int8range(first_id, last_id + 1::bigint))
                    - (SELECT coalesce(range_agg(ids), '{}') FROM weather_load_batches)
-               ) AS missing ORDER BY 1""",
-            (total_records + 1,),
+               ) AS missing
+               ORDER BY 3"""
         )
-        return cursor.fetchall()
+        return [Range(Segment(*row[:2]), *row[2:]) for row in cursor]
 
 
-def batches(ranges: list[tuple[int, int]], batch_size: int) -> Iterator[tuple[int, int]]:
-    """Cut ranges of ids into batches of at most batch_size rows."""
-    for first, last in ranges:
-        for start in range(first, last + 1, batch_size):
-            yield start, min(start + batch_size - 1, last)
+def segments(connection: "psycopg2.extensions.connection") -> list[Segment]:
+    """All that was promised, in the order of the ids."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT first_id, last_id FROM weather_load_segments ORDER BY 1")
+        return [Segment(*row) for row in cursor]
 
 
-def claim(cursor: "psycopg2.extensions.cursor", first_id: int, last_id: int) -> bool:
-    """Claim ids for the current transaction; False where another one has loaded some of them."""
+def batches(ranges: list[Range], batch_size: int) -> list[Range]:
+    """Cut ranges into batches of at most batch_size rows."""
+    return [
+        Range(whole.segment, first, min(first + batch_size - 1, whole.last_id))
+        for whole in ranges
+        for first in range(whole.first_id, whole.last_id + 1, batch_size)
+    ]
+
+
+def claim(cursor: "psycopg2.extensions.cursor", batch: Range) -> bool:
+    """Claim a batch for the current transaction; False where another one has loaded rows of it."""
     cursor.execute(
         "INSERT INTO weather_load_batches VALUES (int8range(%s, %s)) ON CONFLICT DO NOTHING",
-        (first_id, last_id + 1),
+        (batch.first_id, batch.last_id + 1),
     )
     return cursor.rowcount == 1
 
@@ -136,11 +170,6 @@ def _read_plan(cursor: "psycopg2.extensions.cursor") -> Plan | None:
     cursor.execute("SELECT seed, cities, period_end, served_records FROM weather_load")
     row = cursor.fetchone()
     return row and Plan(*row)
-
-
-def _loaded_records(cursor: "psycopg2.extensions.cursor") -> int:
-    cursor.execute("SELECT coalesce(sum(upper(ids) - lower(ids)), 0) FROM weather_load_batches")
-    return int(cursor.fetchone()[0])
 
 
 def _has_rows(cursor: "psycopg2.extensions.cursor") -> bool:
