@@ -25,7 +25,7 @@ from query_input import (
     read_location,
     wants_json,
 )
-from waiting import UnavailableError, WaitLimit
+from waiting import UnavailableError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
 HTML = "text/html; charset=utf-8"
@@ -72,9 +72,8 @@ def create_app(settings: Settings) -> Flask:
     app.wsgi_app = DefaultHeaders(
         app.wsgi_app, DEFAULT_HEADERS | {"X-Served-By": settings.hostname}
     )
-    wait_limit = WaitLimit()
-    database = Database(settings, wait_limit)
-    cache = Cache(settings, wait_limit)
+    database = Database(settings)
+    cache = Cache(settings)
     locations = Locations(lambda: database.read(db_queries.locations), settings.cache_expiry)
     app.extensions["database"] = database
     _version_static_files(app)

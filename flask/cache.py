@@ -14,7 +14,7 @@ import redis
 from config import Settings
 from db_queries import Average
 from redis_client import RedisClient, RedisDownError
-from waiting import LONG_WAIT, UnavailableError, WaitLimit
+from waiting import WAIT_LIMIT, UnavailableError
 
 PREFIX = "weather:avg:1:"  # 1 is the version of the value's format
 LOCK_PREFIX = "weather:lock:1:"
@@ -46,8 +46,7 @@ class Flights:
     Technique: golang.org/x/sync/singleflight.
     """
 
-    def __init__(self, wait_limit: WaitLimit) -> None:
-        self._wait_limit = wait_limit
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[str, Future] = {}
         self._landed: deque[tuple[float, str]] = deque()  # results that linger, with their end
@@ -68,11 +67,10 @@ class Flights:
             return self._lead(key, flight, compute, linger)
         if flight.done():
             return flight.result()
-        with self._wait_limit.waiting() as seconds:
-            try:
-                return flight.result(seconds)
-            except TimeoutError:
-                raise UnavailableError("the same answer is being computed and takes long") from None
+        try:
+            return flight.result(WAIT_LIMIT)
+        except TimeoutError:
+            raise UnavailableError("the same answer is being computed and takes long") from None
 
     def is_running(self, key: str) -> bool:
         return key in self._flights
@@ -101,11 +99,11 @@ class Flights:
 class Cache:
     """Looks answers up in Redis and computes those that are not there."""
 
-    def __init__(self, settings: Settings, wait_limit: WaitLimit) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._expiry = settings.cache_expiry
         self._refresh_before = settings.cache_expiry * REFRESH_SHARE
         self._linger = min(LINGER, settings.cache_expiry / 2)
-        self._flights = Flights(wait_limit)
+        self._flights = Flights()
         self._redis = RedisClient(settings) if settings.cache else None
 
     def fetch(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
@@ -149,7 +147,7 @@ class Cache:
         """Compute and store, or take over what another replica computes meanwhile."""
         lock = None
         try:
-            give_up = time.monotonic() + LONG_WAIT
+            give_up = time.monotonic() + WAIT_LIMIT
             while (lock := self._lock(location)) is None and time.monotonic() < give_up:
                 time.sleep(POLL)
                 if answer := self._look_up(location):

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import psycopg2
 from config import Settings
 from psycopg2 import extensions
-from waiting import Breaker, UnavailableError, WaitLimit
+from waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 READ_LIMIT = 2.0  # seconds for a read, with the wait for a connection, connecting and one retry
 # Below READ_LIMIT, so that a query that is merely slow ends on a connection that stays usable.
@@ -110,28 +110,23 @@ class PerRequest:
 
 
 class Pool:
-    """At most ``maxconn`` connections shared by the threads of a process.
+    """At most ``maxconn`` connections shared by the requests of a process.
 
-    Unlike psycopg2's pools it lets a thread wait for its turn instead of failing, keeps
+    Unlike psycopg2's pools it lets a request wait for its turn instead of failing, keeps
     connections above ``minconn`` for a while instead of closing each, and does not hand out
     broken ones again.
     """
 
     def __init__(
-        self,
-        open_connection: Callable[[float], Connection],
-        minconn: int,
-        maxconn: int,
-        wait_limit: WaitLimit,
+        self, open_connection: Callable[[float], Connection], minconn: int, maxconn: int
     ) -> None:
         self._open = open_connection
         self._minconn = minconn
         self._maxconn = maxconn
-        self._wait_limit = wait_limit
         self._changed = threading.Condition()
         self._idle: deque[Connection] = deque()  # the most recently used is at the right end
         self._size = 0  # idle, in use and being opened
-        self._queue = 0  # threads that wait
+        self._queue = 0  # requests that wait
         self._breaker = Breaker(CONNECT_PAUSE)
 
     @property
@@ -147,12 +142,11 @@ class Pool:
             # Nobody overtakes those who wait, or under load some would wait in vain.
             if self._idle and not self._queue and not fresh:
                 return self._idle.pop()
-        with self._wait_limit.waiting() as seconds:
-            give_up = min(monotonic() + seconds, deadline)
-            while True:
-                connection = self._take(give_up, fresh) or self._grow(deadline)
-                if connection:
-                    return connection
+        give_up = min(monotonic() + WAIT_LIMIT, deadline)
+        while True:
+            connection = self._take(give_up, fresh) or self._grow(deadline)
+            if connection:
+                return connection
 
     def release(self, connection: Connection) -> None:
         """Give a connection back; a broken one is closed and its place becomes free."""
@@ -243,13 +237,13 @@ class Pool:
 class Database:
     """Runs reads on a connection of this process."""
 
-    def __init__(self, settings: Settings, wait_limit: WaitLimit) -> None:
+    def __init__(self, settings: Settings) -> None:
         open_connection = partial(connect, settings)
         self._source: Source
         if settings.use_pooling:
             minconn = settings.pool_minconn // settings.web_concurrency
             maxconn = settings.pool_maxconn // settings.web_concurrency
-            self._source = Pool(open_connection, minconn, maxconn, wait_limit)
+            self._source = Pool(open_connection, minconn, maxconn)
         else:
             self._source = PerRequest(open_connection)
 
@@ -335,4 +329,4 @@ def _read_limits(settings: Settings) -> tuple[int, int, int]:
         ).fetchone()
 
     without_pool = dataclasses.replace(settings, use_pooling=False)
-    return Database(without_pool, WaitLimit()).read(query)
+    return Database(without_pool).read(query)

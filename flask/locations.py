@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from time import monotonic
 
-from waiting import LONG_WAIT, UnavailableError
+from waiting import WAIT_LIMIT, UnavailableError
 
 DROPDOWN_SIZE = 100  # what a person can scroll through; the filter reaches the others
 RETRY_INTERVAL = 5.0  # seconds to the next try after the list could not be read, or was empty
@@ -69,7 +69,7 @@ class Locations:
         return self._index
 
     def _read_first(self) -> None:
-        if not self._reading.acquire(timeout=LONG_WAIT):
+        if not self._reading.acquire(timeout=WAIT_LIMIT):
             raise UnavailableError("the list of locations is being read and takes long")
         try:
             if self._index is None:

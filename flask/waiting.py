@@ -1,40 +1,15 @@
-"""Bounds on waiting, shared by PostgreSQL and Redis: fail fast, and keep threads free."""
+"""Bounds on waiting, shared by PostgreSQL and Redis: fail fast, and recover by themselves."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
 
-PATIENT_PLACES = 32  # threads of a worker that may wait LONG for a connection or an answer
-LONG_WAIT = 0.25  # seconds
-# All further threads wait this long. So however slow the database is, a thread for the pages that
-# need no database comes free within 50 ms, while a burst that a working pool serves in 10-30 ms
-# is not refused.
-SHORT_WAIT = 0.05  # seconds
+# Seconds that a request waits for a connection or for another request's answer. A working pool
+# serves a burst in 10 to 30 ms; whoever has waited this long would only lengthen an overload.
+WAIT_LIMIT = 0.25
 
 
 class UnavailableError(Exception):
     """PostgreSQL gave no answer within the time limits; the client may try again in a second."""
-
-
-class WaitLimit:
-    """Tells each waiting thread of this process how long it may wait."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting = 0
-
-    @contextmanager
-    def waiting(self) -> Iterator[float]:
-        """Occupy a place; yields the seconds this thread may wait."""
-        with self._lock:
-            self._waiting += 1
-            seconds = LONG_WAIT if self._waiting <= PATIENT_PLACES else SHORT_WAIT
-        try:
-            yield seconds
-        finally:
-            with self._lock:
-                self._waiting -= 1
 
 
 class Breaker:

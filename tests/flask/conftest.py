@@ -76,7 +76,7 @@ def valkey(redis_server):
 
 @pytest.fixture(autouse=True)
 def _redis_connections_are_closed(monkeypatch):
-    """The application keeps them as long as its threads live, tests must not."""
+    """The application keeps them as long as its process lives, tests must not."""
     opened = []
 
     def connect(**options):

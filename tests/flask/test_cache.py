@@ -10,7 +10,7 @@ import pytest
 from cache import LOCK_PREFIX, PREFIX, Cache
 from db_queries import Average
 from flask_servers import wait_until
-from waiting import UnavailableError, WaitLimit
+from waiting import UnavailableError
 
 KEY = PREFIX + "Portland"
 WARM = Average(12.34, 750)
@@ -47,7 +47,7 @@ def client(valkey):
 
 @pytest.fixture
 def cache(settings, valkey):
-    return Cache(settings, WaitLimit())
+    return Cache(settings)
 
 
 def state_of(cache, source):
@@ -102,7 +102,7 @@ def test_lives_end_at_different_times(cache, source):
 
 
 def test_expiry_is_honoured(settings, valkey, source):
-    cache = Cache(dataclasses.replace(settings, cache_expiry=1), WaitLimit())
+    cache = Cache(dataclasses.replace(settings, cache_expiry=1))
     first, state = cache.fetch("Portland", source)
     assert state == "miss"
     source.answer = Average(1.0, 1)
@@ -118,12 +118,12 @@ def test_an_answer_past_its_end_is_a_miss(cache, source, client, settings):
 
 def test_a_lowered_expiry_holds_for_what_is_stored(settings, cache, source):
     cache.fetch("Portland", source)
-    impatient = Cache(dataclasses.replace(settings, cache_expiry=10), WaitLimit())
+    impatient = Cache(dataclasses.replace(settings, cache_expiry=10))
     assert state_of(impatient, source) == "miss"
 
 
 def test_cache_off(settings, valkey, source, client):
-    cache = Cache(dataclasses.replace(settings, cache=False), WaitLimit())
+    cache = Cache(dataclasses.replace(settings, cache=False))
     assert [state_of(cache, source) for _ in range(3)] == ["bypass"] * 3
     assert source.reads == 3
     assert client.dbsize() == 0
@@ -231,7 +231,7 @@ def test_one_flight_for_100_threads(cache, source):
 
 
 def test_one_flight_over_replicas(settings, valkey, source):
-    replicas = [Cache(settings, WaitLimit()) for _ in range(3)]
+    replicas = [Cache(settings) for _ in range(3)]
     barrier = threading.Barrier(60)
 
     def ask(number):

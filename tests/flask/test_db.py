@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from db import Database, Pool, budget_problem, connect
 from flask_servers import DATA, exact_average, free_port, wait_until
-from waiting import LONG_WAIT, PATIENT_PLACES, SHORT_WAIT, Breaker, UnavailableError, WaitLimit
+from waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 APPLICATION = "flask flask"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
@@ -23,7 +23,7 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
 
 @pytest.fixture
 def pool(settings):
-    pool = Pool(partial(connect, settings), minconn=1, maxconn=3, wait_limit=WaitLimit())
+    pool = Pool(partial(connect, settings), minconn=1, maxconn=3)
     yield pool
     assert pool.in_use == 0
     pool.close()
@@ -31,7 +31,7 @@ def pool(settings):
 
 @contextmanager
 def database_of(settings, **changes):
-    database = Database(dataclasses.replace(settings, **changes), WaitLimit())
+    database = Database(dataclasses.replace(settings, **changes))
     try:
         yield database
         assert getattr(database._source, "in_use", 0) == 0
@@ -89,7 +89,7 @@ def test_the_wait_for_a_connection_is_bounded(postgres, pool):
     start = monotonic()
     with pytest.raises(UnavailableError, match="all 3 connections"):
         pool.acquire(deadline())
-    assert LONG_WAIT - 0.01 <= monotonic() - start < LONG_WAIT + 0.1
+    assert WAIT_LIMIT - 0.01 <= monotonic() - start < WAIT_LIMIT + 0.1
     for connection in taken:
         pool.release(connection)
 
@@ -98,25 +98,11 @@ def test_a_waiting_thread_gets_the_connection_that_comes_back(postgres, pool):
     taken = [pool.acquire(deadline()) for _ in range(3)]
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(pool.acquire, deadline())
-        wait_until(lambda: pool._wait_limit._waiting == 1)
+        wait_until(lambda: pool._queue == 1)
         pool.release(taken[0])
         assert waiting.result(1) is taken[0]
     for connection in taken:
         pool.release(connection)
-
-
-def test_only_some_threads_wait_long():
-    limit = WaitLimit()
-    places = [limit.waiting() for _ in range(PATIENT_PLACES + 1)]
-    seconds = [place.__enter__() for place in places]
-    assert seconds == [LONG_WAIT] * PATIENT_PLACES + [SHORT_WAIT]
-    places[0].__exit__(None, None, None)
-    with limit.waiting() as again:
-        assert again == SHORT_WAIT
-    for place in places[1:]:
-        place.__exit__(None, None, None)
-    with limit.waiting() as again:
-        assert again == LONG_WAIT
 
 
 def test_never_more_than_maxconn_under_load(postgres, settings):
@@ -215,7 +201,7 @@ def test_failing_connects_do_not_stampede(settings):
         attempts.append(1)
         raise psycopg2.OperationalError("refused")
 
-    pool = Pool(refuse, minconn=1, maxconn=5, wait_limit=WaitLimit())
+    pool = Pool(refuse, minconn=1, maxconn=5)
     start = monotonic()
     for _ in range(1000):
         with pytest.raises(UnavailableError):
@@ -233,7 +219,7 @@ def test_a_pool_that_cannot_grow_shares_what_it_has(postgres, settings):
         opened.append(1)
         return connect(settings, limit)
 
-    pool = Pool(only_one, minconn=1, maxconn=5, wait_limit=WaitLimit())
+    pool = Pool(only_one, minconn=1, maxconn=5)
     first = pool.acquire(deadline())
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(pool.acquire, deadline())
@@ -289,7 +275,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(settings):
     with socket.create_server(("127.0.0.1", free_port())) as mute:
         silent = dataclasses.replace(settings, postgres_port=mute.getsockname()[1])
         for use_pooling in (True, False):
-            database = Database(dataclasses.replace(silent, use_pooling=use_pooling), WaitLimit())
+            database = Database(dataclasses.replace(silent, use_pooling=use_pooling))
             start = monotonic()
             with pytest.raises(UnavailableError, match="did not answer in time"):
                 database.read(average("Portland"))
@@ -314,7 +300,7 @@ def test_without_pooling_each_read_has_its_own_connection(postgres, settings):
 
 def test_the_pool_is_shared_out_over_the_workers(settings):
     shared = dataclasses.replace(settings, pool_maxconn=15, pool_minconn=5, web_concurrency=2)
-    database = Database(shared, WaitLimit())
+    database = Database(shared)
     assert (database._source._maxconn, database._source._minconn) == (7, 2)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from flask_servers import answers, free_port, wait_until
-from waiting import LONG_WAIT
+from waiting import WAIT_LIMIT
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -140,9 +140,9 @@ def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp
             for path in ("/", "/health-check") * 5:
                 status, _, seconds = request(port, "GET", path)
                 assert status == 200
-                assert seconds < LONG_WAIT  # 50 ms, and the machine's noise
+                assert seconds < WAIT_LIMIT  # 50 ms, and the machine's noise
             assert {status_of(client) for client in waiting} == {503}
-            assert time.monotonic() - start < 1.5  # LONG_WAIT, their turns, and the noise
+            assert time.monotonic() - start < 1.5  # WAIT_LIMIT, their turns, and the noise
             assert {status_of(client) for client in slow} == {503}
         assert query(port)[0] == 200
 
