@@ -1,6 +1,7 @@
 """Generates the weather rows: the same SEED gives the same rows, in any batch, in any order."""
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import numpy as np
 # 150 ns a row, against 250 ns in blocks of 100,000.
 BLOCK_ROWS = 20_000
 
-CITY_DRAWS = 20_000  # of Faker's city(), 50 us each: 1 s, and 13,249 different names for SEED=42
+CITY_DRAWS = 20_000  # 13,309 different names for SEED=42: 750 rows of each at 10M rows
 
 # Values are drawn as whole steps (hundredths, seconds), so that they have exactly two decimals.
 TEMPERATURE = (-1000, 4000)  # hundredths of a degC, both ends included
@@ -29,12 +30,28 @@ COPY_COLUMNS = "id, temperature, humidity, wind_speed, timestamp, location"
 
 
 def draw_cities(seed: int) -> list[str]:
-    """Draw CITY_DRAWS city names from Faker, with its own frequencies (some come up often)."""
+    """Draw CITY_DRAWS names like Faker's city() does, with its frequencies (some come up often).
+
+    Each part of the names is drawn for all at once: 0.1 s, against 1.0 s for as many calls of
+    city(), which adds up the weights of its 690 first or 1,000 last names anew each time.
+    """
     from faker import Faker  # 0.2 s to import: only the first load of a database needs it
 
     fake = Faker("en_US")
     fake.seed_instance(seed)
-    return [fake.city() for _ in range(CITY_DRAWS)]
+    providers = {provider.__provider__: provider for provider in fake.get_providers()}
+    address, person = providers["faker.providers.address"], providers["faker.providers.person"]
+    parts = {
+        name: iter(fake.random_elements(choices, length=CITY_DRAWS, use_weighting=True))
+        for name, choices in (
+            ("city_prefix", address.city_prefixes),
+            ("city_suffix", address.city_suffixes),
+            ("first_name", person.first_names),
+            ("last_name", person.last_names),
+        )
+    }
+    formats = fake.random_elements(address.city_formats, length=CITY_DRAWS)
+    return [re.sub(r"{{(\w+)}}", lambda part: next(parts[part[1]]), form) for form in formats]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 import rows
+from faker import Faker
 from scipy import stats
 
 PERIOD_END = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,8 +70,21 @@ def test_the_seed_changes_every_value(cities, generator):
 
 def test_the_cities_follow_the_seed(cities):
     assert rows.draw_cities(42) == cities
-    assert len(set(cities)) == 13_249  # the number that the documentation names
+    assert len(set(cities)) == 13_309  # the number that the documentation names
     assert rows.draw_cities(43) != cities
+
+
+def test_the_cities_are_as_frequent_as_fakers(cities):
+    fake = Faker("en_US")
+    fake.seed_instance(7)
+    theirs = collections.Counter(fake.city() for _ in range(len(cities)))
+    ours = collections.Counter(cities)
+    names = [name for name, _ in (ours + theirs).most_common(300)]
+    table = [[counts[name] for name in names] for counts in (ours, theirs)]
+    for row, counts in zip(table, (ours, theirs), strict=True):
+        row.append(counts.total() - sum(row))
+    assert stats.chi2_contingency(table).pvalue > 1e-4
+    assert len(theirs) == pytest.approx(len(ours), rel=0.02)
 
 
 def test_the_totals_are_those_of_the_rows(generator):
