@@ -50,6 +50,10 @@ logs: ## follow the logs of the containers
 test: .venv/.tests ## run every test
 	.venv/bin/python -m pytest
 
+.PHONY: benchmark-load
+benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (6 minutes)
+	.venv/bin/python benchmarks/load.py
+
 .PHONY: lint
 lint: .venv/.tests ## check the style of Python, shell and Dockerfiles
 	.venv/bin/ruff check .
