@@ -3,14 +3,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
-ROOMS := flask data-populator data-query local tests
+ROOMS := flask data-populator data-query simulate local tests
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh
 # .env as Compose reads it: a variable that the shell sets wins.
 DOTENV := shell_env=$$(export -p); set -a; [ ! -f .env ] || . ./.env; set +a; eval "$$shell_env"
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
 
 .PHONY: up
 up: ## start the stack: containers where a Docker engine answers, else `make local`
@@ -42,6 +42,16 @@ local: .venv/.local ## start the stack as plain processes, without Docker, until
 local-env: ## print the connection settings of the running local stack (use make -s)
 	@.venv/bin/python local/stack.py env
 
+.PHONY: simulate
+simulate: .venv/.simulate ## start Locust's page against the running stack
+	@$(DOTENV); exec .venv/bin/locust --config simulate/locust.conf \
+	  --host http://localhost:$${NGINX_PORT:-8000} \
+	  --web-host $${BIND_ADDRESS:-127.0.0.1} --web-port $${LOCUST_PORT:-8089}
+
+.PHONY: experiments
+experiments: .venv/.local .venv/.simulate ## measure the matrix (ARGS=--help: how to choose from it)
+	@.venv/bin/python simulate/experiments.py $(ARGS)
+
 .PHONY: logs
 logs: ## follow the logs of the containers
 	docker compose logs --follow --tail 100
@@ -53,6 +63,10 @@ test: .venv/.tests ## run every test
 .PHONY: benchmark-load
 benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (6 minutes)
 	.venv/bin/python benchmarks/load.py
+
+.PHONY: benchmark-serve
+benchmark-serve: .venv/.local ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
+	.venv/bin/python benchmarks/serve.py
 
 .PHONY: lint
 lint: .venv/.tests ## check the style of Python, shell and Dockerfiles

@@ -2,13 +2,13 @@
 # Builds every image of the stack, then pushes them to a registry.
 set -euo pipefail
 
-IMAGES=(data-populator data-query flask nginx)
+IMAGES=(data-populator data-query flask nginx simulate)
 
 usage() {
   cat <<'USAGE'
 Usage: build_and_push_images.sh [options]
 
-Builds data-populator, data-query, flask and nginx, then pushes them as REGISTRY/IMAGE:TAG.
+Builds data-populator, data-query, flask, nginx and simulate, then pushes them as REGISTRY/IMAGE:TAG.
 Stops at the first failure; nothing is pushed before every image is built.
 
   --registry REGISTRY   where to push, with its namespace, e.g. ghcr.io/me/weather   [$REGISTRY]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "build_and_push_images.sh"
-IMAGES = ["data-populator", "data-query", "flask", "nginx"]
+IMAGES = ["data-populator", "data-query", "flask", "nginx", "simulate"]
 
 
 def run(*options, cwd="/", **environ):
@@ -77,7 +77,7 @@ def test_platforms_go_through_buildx(recorded):
 
 def test_an_option_wins_over_its_variable(recorded):
     _, calls = recorded("--tag", "v2", "--registry", "b.example", REGISTRY="a.example", TAG="v1")
-    assert calls[-1] == "push b.example/nginx:v2"
+    assert calls[-1] == "push b.example/simulate:v2"
 
 
 def test_the_first_failing_build_stops_and_is_named(recorded):

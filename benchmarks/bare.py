@@ -1,0 +1,13 @@
+"""The least that Flask can do: what it answers is made before the request comes."""
+
+from flask import Flask, Response
+
+BODY = b'{"location":"Port Michael","average_temperature":15.03,"records":8012}\n'
+
+app = Flask(__name__)
+
+
+@app.get("/health-check")
+@app.post("/query")
+def ok() -> Response:
+    return Response(BODY, content_type="application/json")

@@ -1,0 +1,17 @@
+"""Five hot spots get 50, 30, 10, 5 and 5 % of the requests: the easiest case for the caches."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from locust import task
+from weather_users import WeatherUser
+
+
+class WeightedLocations(WeatherUser):
+    pattern = "weighted"
+
+    @task
+    def ask(self) -> None:
+        self.query(self.choose())

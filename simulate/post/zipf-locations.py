@@ -1,0 +1,17 @@
+"""Hot spots with a tail: the location of rank r is asked for 1/r as often as the first."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from locust import task
+from weather_users import WeatherUser
+
+
+class ZipfLocations(WeatherUser):
+    pattern = "zipf"
+
+    @task
+    def ask(self) -> None:
+        self.query(self.choose())

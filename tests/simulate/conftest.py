@@ -1,0 +1,44 @@
+"""The modules of simulate/, and Locust runs against the local stack."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOM = ROOT / "simulate"
+
+sys.path += [str(ROOM), str(ROOT / "benchmarks")]
+
+
+@pytest.fixture(scope="session")
+def expected_averages(stack):
+    """From the table itself, not from what the populator counted or the application answers."""
+    environ = stack.client_environ
+    connection = psycopg2.connect(
+        host=environ["POSTGRES_HOST"],
+        port=environ["POSTGRES_PORT"],
+        dbname=environ["POSTGRES_DB"],
+        user=environ["POSTGRES_USER"],
+        password=environ["POSTGRES_PASSWORD"],
+    )
+    cursor = connection.cursor()
+    cursor.execute("SELECT location, avg(temperature), count(*) FROM weather_data GROUP BY 1")
+    averages = {location: (average, records) for location, average, records in cursor}
+    connection.close()
+    return averages
+
+
+@pytest.fixture(scope="session")
+def locust_environ():
+    """The shell's variables without Locust's own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """What one cell recorded: 300 users, default settings, 200,000 rows."""
+    return json.loads(Path(__file__).with_name("recorded.json").read_text())

@@ -1,0 +1,83 @@
+"""Locust's page as `make simulate` starts it, in a real browser: the class picker, and a run."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+EXPERIMENTS = [
+    "HomePage",
+    "TenLocations",
+    "RandomLocations",
+    "FixedLocation",
+    "WeightedLocations",
+    "ZipfLocations",
+]
+
+
+@pytest.fixture
+def page():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser found, tried {', '.join(BROWSERS)}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser.new_page()
+        browser.close()
+
+
+@pytest.fixture
+def locust(stack, locust_environ):
+    """URL of Locust's page, with the defaults of locust.conf."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "locust", "--config", "simulate/locust.conf"]
+    command += ["--host", stack.url, "--web-host", "127.0.0.1", "--web-port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, env=locust_environ) as process:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 30
+        while not answers(url):
+            assert process.poll() is None, "Locust ended"
+            assert time.monotonic() < deadline, "Locust's page did not come up"
+            time.sleep(0.1)
+        yield url
+        process.terminate()
+        process.wait(30)
+
+
+def answers(url):
+    try:
+        return urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def test_all_experiments_are_offered_and_one_runs(page, locust):
+    page.goto(locust)
+    for name in EXPERIMENTS:
+        expect(page.get_by_text(name, exact=True)).to_be_attached()
+    expect(page.get_by_label("Number of users")).to_have_value("1000")
+    expect(page.get_by_label("Ramp up")).to_have_value("10")
+
+    boxes = page.get_by_role("checkbox")
+    boxes.first.uncheck()  # all of them
+    page.get_by_role("row", name="WeightedLocations").get_by_role("checkbox").check()
+    page.get_by_label("Number of users").fill("10")
+    page.get_by_role("button", name="Start").click()
+    line = page.get_by_role("row", name="/query")
+    expect(line).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Stop").click()
+    requests = int(line.get_by_role("cell").nth(2).inner_text())
+    assert requests > 0
+    expect(line.get_by_role("cell").nth(3)).to_have_text("0")  # failures

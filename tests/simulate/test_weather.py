@@ -1,0 +1,69 @@
+"""What a client knows of the stack: all locations, and which answers are right."""
+
+import json
+
+import pytest
+from weather import Checker, Connection, WeatherError
+
+
+def answer(location="Port Anna", average=12.34, records=5, **more):
+    fields = {"location": location, "average_temperature": average, "records": records}
+    return json.dumps(fields | more).encode()
+
+
+def test_all_locations_are_found(stack, expected_averages):
+    with Connection(stack.url) as connection:
+        assert connection.all_locations() == sorted(expected_averages)
+
+
+def test_averages_are_what_the_stack_answers(stack, expected_averages):
+    with Connection(stack.url) as connection:
+        location = connection.locations(limit=1)[0][0]
+        average, records = connection.averages([location])[location]
+    assert records == expected_averages[location][1]
+    assert average == pytest.approx(expected_averages[location][0], abs=0.0051)
+
+
+def test_a_stack_that_does_not_answer_is_named():
+    with Connection("http://127.0.0.1:1") as connection, pytest.raises(WeatherError) as caught:
+        connection.all_locations()
+    assert str(caught.value).startswith("http://127.0.0.1:1 does not answer: ")
+
+
+def test_a_status_other_than_200_is_named(stack):
+    with Connection(stack.url) as connection, pytest.raises(WeatherError, match="answers 400"):
+        connection.query(" ")
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (answer(), ""),
+        (answer(average=12.3449), ""),
+        (answer(average=12.35), "wrong average"),
+        (answer(records=6), "wrong number of records"),
+        (answer(location="Port Bob"), "the answer is for another location"),
+        (answer(average=None), "neither a temperature nor null with 0 records"),
+        (answer(average="12.34"), "neither a temperature nor null with 0 records"),
+        (answer(average=12.34, records=0), "neither a temperature nor null with 0 records"),
+        (b"<html>", "not the agreed JSON"),
+        (b"[]", "not the agreed JSON"),
+        (b"{}", "not the agreed JSON"),
+        (b"\xff", "not the agreed JSON"),
+    ],
+)
+def test_problems(body, problem):
+    checker = Checker({"Port Anna": (12.34, 5)})
+    assert checker.problem("Port Anna", body) == problem
+    assert checker.problem("Port Anna", body) == problem, "the second time, too"
+
+
+def test_the_first_answer_is_what_later_ones_must_agree_with():
+    checker = Checker({})
+    assert checker.problem("Port Anna", answer(average=12.34)) == ""
+    assert checker.problem("Port Anna", answer(average=12.34, more="field")) == ""
+    assert checker.problem("Port Anna", answer(average=12.36)) == "wrong average"
+
+
+def test_an_unknown_location_has_null_and_no_records():
+    assert Checker({}).problem("Nowhere", answer("Nowhere", None, 0)) == ""
