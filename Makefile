@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 ROOMS := flask data-populator data-query simulate local tests
-SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh
+SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
 # .env as Compose reads it: a variable that the shell sets wins.
 DOTENV := shell_env=$$(export -p); set -a; [ ! -f .env ] || . ./.env; set +a; eval "$$shell_env"
 
@@ -57,7 +57,7 @@ logs: ## follow the logs of the containers
 	docker compose logs --follow --tail 100
 
 .PHONY: test
-test: .venv/.tests ## run every test
+test: .venv/.tests .venv/checkov/bin/checkov ## run every test
 	.venv/bin/python -m pytest
 
 .PHONY: benchmark-load
@@ -91,6 +91,12 @@ lock: .venv/.tests ## pin what requirements.in files name, with hashes (delete a
 .PHONY: images
 images: ## build every image without pushing
 	./build_and_push_images.sh --build-only
+
+# Checks terraform/ for risky settings. Its packages contradict those of the tests.
+.venv/checkov/bin/checkov: tests/terraform/checkov.txt .venv/.tests
+	@$(PYTHON) -m venv .venv/checkov
+	@.venv/checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 # A stamp per set of packages: .local to run the stack, .tests for everything.
 .venv/.%: %/requirements.txt

@@ -12,12 +12,14 @@ Builds data-populator, data-query, flask, nginx and simulate, then pushes them a
 Stops at the first failure; nothing is pushed before every image is built.
 
   --registry REGISTRY   where to push, with its namespace, e.g. ghcr.io/me/weather   [$REGISTRY]
+  --ecr                 push to the repositories that Terraform made, and log in there; needs
+                        terraform (with the state in terraform/) and the AWS CLI
   --tag TAG             default: the git revision, with -dirty after uncommitted edits   [$TAG]
   --platforms LIST      e.g. linux/amd64,linux/arm64; needs docker buildx   [$PLATFORMS]
   --build-only          build, do not push; needs no registry
   --help                this text
 
-An option wins over the variable of the same name. Log in first (docker login).
+An option wins over the variable of the same name. Without --ecr log in first (docker login).
 USAGE
 }
 
@@ -31,7 +33,7 @@ revision() {
     fail "no git revision to name the images after; set TAG or --tag" 2
 }
 
-registry=${REGISTRY:-} tag=${TAG:-} platforms=${PLATFORMS:-} push=true
+registry=${REGISTRY:-} tag=${TAG:-} platforms=${PLATFORMS:-} push=true ecr=false
 while [ $# -gt 0 ]; do
   case $1 in
     --registry | --tag | --platforms)
@@ -40,13 +42,40 @@ while [ $# -gt 0 ]; do
       shift
       ;;
     --build-only) push=false ;;
+    --ecr) ecr=true ;;
     --help | -h) usage && exit ;;
     *) fail "unknown option '$1' (see --help)" 2 ;;
   esac
   shift
 done
 
+# The part that all of Terraform's repositories have in common: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME
+ecr_registry() {
+  terraform -chdir=terraform output -json ecr_repository_urls | tr -d ' \n' |
+    sed -nE 's/.*"flask":"([^"]+)\/flask".*/\1/p'
+}
+
+ecr_region() { cut -d . -f 4 <<<"$registry"; }
+
+log_in_to_ecr() {
+  aws ecr get-login-password --region "$(ecr_region)" |
+    docker login --username AWS --password-stdin "${registry%%/*}"
+}
+
+# Tags in ECR are immutable: after a failure half-way, the images that are there already stay.
+is_in_ecr() {
+  aws ecr describe-images --region "$(ecr_region)" --repository-name "${registry#*/}/$1" \
+    --image-ids "imageTag=$tag" >/dev/null 2>&1
+}
+
 cd "$(dirname "${BASH_SOURCE[0]}")"
+if $ecr; then
+  $push || fail "--ecr and --build-only exclude each other" 2
+  [ -z "$registry" ] || fail "--ecr and --registry (or REGISTRY) exclude each other" 2
+  registry=$(ecr_registry) || fail "terraform output failed" 2
+  [ -n "$registry" ] || fail "terraform has no repositories yet: see terraform/README.md" 2
+  log_in_to_ecr || fail "logging in to $registry failed"
+fi
 if [ -z "$registry" ] && $push; then fail "no registry: set REGISTRY or --registry, or use --build-only" 2; fi
 [ -n "$tag" ] || tag=$(revision)
 
@@ -61,6 +90,10 @@ build() {
 }
 
 push() {
+  if $ecr && is_in_ecr "$1"; then
+    echo "It is there already"
+    return
+  fi
   # An image for several platforms exists in the build cache only; this build finds all of it there.
   if [ -n "$platforms" ]; then
     docker buildx build --platform "$platforms" --tag "$(reference "$1")" --push "$1"
@@ -79,3 +112,4 @@ if $push; then
     push "$image" || fail "pushing $image failed"
   done
 fi
+if $ecr; then echo "Deploy them with image_tag = \"$tag\""; fi

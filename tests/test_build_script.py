@@ -1,5 +1,6 @@
 """build_and_push_images.sh: options, order, and stopping at the first failure."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "build_and_push_images.sh"
 IMAGES = ["data-populator", "data-query", "flask", "nginx", "simulate"]
+ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 
 
 def run(*options, cwd="/", **environ):
@@ -24,6 +26,7 @@ def recorded(tmp_path):
     docker.write_text(
         "#!/bin/sh\n"
         f'echo "$*" >>{tmp_path}/calls\n'
+        'case "$1" in login) cat >/dev/null ;; esac\n'
         'case "$*" in *"${FAIL_ON:-nothing}"*) exit 1 ;; esac\n'
     )
     docker.chmod(0o755)
@@ -39,7 +42,7 @@ def recorded(tmp_path):
 def test_help_names_every_option():
     result = run("--help")
     assert result.returncode == 0
-    for option in ("--registry", "--tag", "--platforms", "--build-only", "--help"):
+    for option in ("--registry", "--ecr", "--tag", "--platforms", "--build-only", "--help"):
         assert option in result.stdout
 
 
@@ -49,6 +52,8 @@ def test_help_names_every_option():
         (["--nonsense"], "unknown option '--nonsense'"),
         (["--tag"], "--tag needs a value"),
         ([], "no registry"),
+        (["--ecr", "--registry", "example.org/me"], "--ecr and --registry (or REGISTRY) exclude"),
+        (["--ecr", "--build-only"], "--ecr and --build-only exclude"),
     ],
 )
 def test_bad_use_is_one_line_and_exit_2(options, message):
@@ -73,6 +78,49 @@ def test_platforms_go_through_buildx(recorded):
     assert result.returncode == 0, result.stderr
     command = "buildx build --platform linux/amd64,linux/arm64 --tag example.org/me/{0}:v1 {1}{0}"
     assert calls == [command.format(image, push) for push in ("", "--push ") for image in IMAGES]
+
+
+@pytest.fixture
+def ecr(recorded, tmp_path):
+    """A `terraform` with repositories and an `aws` with one image, of data-query."""
+    urls = tmp_path / "urls.json"
+    urls.write_text(json.dumps({image: f"{ECR}/weather/{image}" for image in IMAGES}, indent=2))
+    commands = {
+        "terraform": f'cat "${{REPOSITORIES:-{urls}}}"\n',
+        "aws": 'case "$*" in *describe-images*data-query*) ;; *describe-images*) exit 1 ;;'
+        " *) echo password ;; esac\n",
+    }
+    for name, body in commands.items():
+        command = tmp_path / name
+        command.write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{body}')
+        command.chmod(0o755)
+    return recorded
+
+
+def test_ecr_logs_in_and_pushes_to_the_repositories_of_terraform(ecr):
+    result, calls = ecr("--ecr", TAG="v1")
+    assert result.returncode == 0, result.stderr
+    assert calls[0] == "terraform -chdir=terraform output -json ecr_repository_urls"
+    assert "aws ecr get-login-password --region eu-central-1" in calls[1:3]
+    assert f"login --username AWS --password-stdin {ECR}" in calls[1:3]
+    assert f"build --tag {ECR}/weather/flask:v1 flask" in calls
+    pushed = [call for call in calls if call.startswith("push")]
+    # An immutable tag can't be pushed twice: data-query is there already.
+    assert pushed == [f"push {ECR}/weather/{i}:v1" for i in IMAGES if i != "data-query"]
+    assert result.stdout.splitlines()[-1] == 'Deploy them with image_tag = "v1"'
+
+
+def test_ecr_without_repositories(ecr):
+    result, calls = ecr("--ecr", TAG="v1", REPOSITORIES=os.devnull)
+    assert result.returncode == 2
+    assert "terraform has no repositories yet" in result.stderr
+    assert len(calls) == 1
+
+
+def test_ecr_builds_nothing_when_the_login_fails(ecr):
+    result, calls = ecr("--ecr", TAG="v1", FAIL_ON="login")
+    assert result.returncode == 1
+    assert not [call for call in calls if call.startswith("build")]
 
 
 def test_an_option_wins_over_its_variable(recorded):

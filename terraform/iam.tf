@@ -1,0 +1,48 @@
+# One execution role per service: ECS uses it to pull that image, write that log and read the
+# database's password where it is needed. There are no task roles: no container calls AWS.
+
+resource "aws_iam_role" "execution" {
+  for_each = local.services
+  name     = "${var.name}-${each.key}-execution"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "execution" {
+  for_each = local.services
+  name     = "execution"
+  role     = aws_iam_role.execution[each.key].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Effect   = "Allow"
+          Action   = "ecr:GetAuthorizationToken"
+          Resource = "*"
+        },
+        {
+          Effect   = "Allow"
+          Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+          Resource = [for image in each.value.images : aws_ecr_repository.this[image].arn]
+        },
+        {
+          Effect   = "Allow"
+          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+          Resource = "${aws_cloudwatch_log_group.this[each.key].arn}:*"
+        },
+      ],
+      each.value.password ? [{
+        Effect   = "Allow"
+        Action   = "secretsmanager:GetSecretValue"
+        Resource = local.password_arn
+      }] : []
+    )
+  })
+}

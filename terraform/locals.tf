@@ -1,0 +1,106 @@
+locals {
+  https  = var.certificate_arn != null
+  locust = var.locust_workers > 0
+  url    = local.https ? "https://${var.domain_name}" : "http://${aws_lb.this.dns_name}"
+
+  image = { for name, repository in aws_ecr_repository.this : name => "${repository.repository_url}:${var.image_tag}" }
+
+  # What has a task definition: the images its role may pull, and whether it reads the password.
+  services = merge(
+    {
+      data-populator = { images = ["data-populator"], password = true }
+      data-query     = { images = ["data-query"], password = true }
+      flask          = { images = ["flask", "data-query"], password = true }
+      nginx          = { images = ["nginx"], password = false }
+    },
+    local.locust ? { locust = { images = ["simulate"], password = false } } : {}
+  )
+
+  password_arn = aws_db_instance.this.master_user_secret[0].secret_arn
+
+  # Memory of the database in GiB, from the name of its class: db.t4g.medium, db.r7g.2xlarge.
+  db_class = split(".", var.db_instance_class)
+  db_size = try(
+    { micro = 1 / 8, small = 1 / 4, medium = 1 / 2, large = 1, xlarge = 2 }[local.db_class[2]],
+    2 * tonumber(trimsuffix(local.db_class[2], "xlarge"))
+  )
+  db_memory       = local.db_size * (startswith(local.db_class[1], "r") ? 16 : 8)
+  max_connections = min(floor(local.db_memory * pow(1024, 3) / 9531392), 5000)
+
+  # A deployment starts new tasks before it stops old ones.
+  flask_maximum_percent = 150
+  flask_peak_count      = ceil(var.flask_max_count * local.flask_maximum_percent / 100)
+  # Kept back by PostgreSQL (3) and RDS (2) for superusers, and by the app for jobs and people (5).
+  reserved_connections = 10
+  budget               = local.flask_peak_count * var.pool_maxconn + local.reserved_connections
+
+  postgres_client = {
+    POSTGRES_HOST    = aws_db_instance.this.address
+    POSTGRES_PORT    = aws_db_instance.this.port
+    POSTGRES_DB      = aws_db_instance.this.db_name
+    POSTGRES_USER    = aws_db_instance.this.username
+    POSTGRES_SSLMODE = "require"
+  }
+
+  environment = {
+    data-populator = merge(local.postgres_client, {
+      TOTAL_RECORDS = var.total_records
+      BATCH_SIZE    = var.batch_size
+      SEED          = var.seed
+    })
+    data-query = merge(local.postgres_client, { TOTAL_RECORDS = var.total_records })
+    flask = merge(local.postgres_client, {
+      REDIS_HOST      = aws_elasticache_replication_group.this.primary_endpoint_address
+      REDIS_PORT      = aws_elasticache_replication_group.this.port
+      REDIS_SSL       = true
+      FLASK_REPLICAS  = local.flask_peak_count
+      USE_POOLING     = var.use_pooling
+      POOL_MINCONN    = var.pool_minconn
+      POOL_MAXCONN    = var.pool_maxconn
+      CACHE           = var.cache
+      CACHE_EXPIRY    = var.cache_expiry
+      WEB_CONCURRENCY = var.web_concurrency
+    })
+    nginx = {
+      FLASK_UPSTREAMS = "flask:5000"
+      EDGE_CACHE      = var.edge_cache ? "on" : "off"
+    }
+  }
+
+  proxy_memory = 128 # MiB for Service Connect's proxy, which ECS adds to the task; AWS advises 64 at least
+
+  # What every container is started with, as x-hardening in the Compose file. ECS shares the task's
+  # CPU among its containers (cpu = 0).
+  container = {
+    for name in keys(local.services) : name => {
+      cpu                    = 0
+      essential              = true
+      readonlyRootFilesystem = true
+      environment            = [for key, value in lookup(local.environment, name, {}) : { name = key, value = tostring(value) }]
+      secrets                = local.services[name].password ? [{ name = "POSTGRES_PASSWORD", valueFrom = "${local.password_arn}:password::" }] : []
+      logConfiguration       = local.log[name]
+    }
+  }
+
+  log = {
+    for name in keys(local.services) : name => {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.this[name].name
+        awslogs-region        = var.region
+        awslogs-stream-prefix = name
+        mode                  = "non-blocking" # a slow CloudWatch must not stop the requests
+        max-buffer-size       = "25m"
+      }
+    }
+  }
+
+  # Fargate mounts tmpfs since January 2026. The size counts as the container's memory (MiB).
+  linux = {
+    for size in [64, 256] : size => {
+      capabilities = { drop = ["ALL"] }
+      tmpfs        = [{ containerPath = "/tmp", size = size, mountOptions = ["nosuid", "nodev"] }]
+    }
+  }
+  somaxconn = [{ namespace = "net.core.somaxconn", value = "4096" }] # the backlog nginx and gunicorn ask for
+}

@@ -1,0 +1,79 @@
+resource "aws_ecs_task_definition" "nginx" {
+  family                   = "${var.name}-nginx"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.nginx_cpu
+  memory                   = var.nginx_memory
+  execution_role_arn       = aws_iam_role.execution["nginx"].arn
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.cpu_architecture
+  }
+
+  container_definitions = jsonencode([merge(local.container["nginx"], {
+    name            = "nginx"
+    image           = local.image["nginx"]
+    user            = "101:101"
+    memory          = var.nginx_memory - local.proxy_memory
+    portMappings    = [{ containerPort = 8080, hostPort = 8080, protocol = "tcp" }]
+    linuxParameters = local.linux[256] # rendered configuration, request bodies, edge cache
+    systemControls  = local.somaxconn
+    stopTimeout     = 30
+    healthCheck = {
+      command     = ["CMD", "curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:8080/health-check"]
+      interval    = 5 # the shortest ECS allows
+      timeout     = 5
+      retries     = 3
+      startPeriod = 30
+    }
+  })])
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_ecs_service" "nginx" {
+  name            = "nginx"
+  cluster         = aws_ecs_cluster.this.id
+  task_definition = aws_ecs_task_definition.nginx.arn
+  launch_type     = "FARGATE"
+  desired_count   = var.nginx_count
+
+  deployment_minimum_healthy_percent = 100
+  health_check_grace_period_seconds  = 30
+  wait_for_steady_state              = true
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets         = aws_subnet.tasks[*].id
+    security_groups = [aws_security_group.this["nginx"].id]
+  }
+
+  # A client only: Service Connect puts flask into /etc/hosts, where configure.sh finds it.
+  service_connect_configuration {
+    enabled   = true
+    namespace = aws_service_discovery_http_namespace.this.arn
+  }
+
+  load_balancer {
+    target_group_arn = aws_lb_target_group.nginx.arn
+    container_name   = "nginx"
+    container_port   = 8080
+  }
+
+  # A target group takes tasks once a listener has it, and nginx is healthy once flask is.
+  depends_on = [aws_lb_listener.http, aws_lb_listener.https, aws_ecs_service.flask]
+
+  lifecycle {
+    postcondition {
+      condition     = self.task_definition == aws_ecs_task_definition.nginx.arn
+      error_message = "The new tasks did not become healthy: ECS went back to the last revision that did."
+    }
+  }
+}

@@ -1,0 +1,47 @@
+output "url" {
+  description = "Where the stack answers."
+  value       = local.url
+}
+
+output "alb_dns_name" {
+  description = "What domain_name must point to (CNAME or alias), when there is one."
+  value       = aws_lb.this.dns_name
+}
+
+output "ecr_repository_urls" {
+  description = "Repository of each image; build_and_push_images.sh --ecr reads it."
+  value       = { for name, repository in aws_ecr_repository.this : name => repository.repository_url }
+}
+
+output "cluster" {
+  description = "Name of the ECS cluster."
+  value       = aws_ecs_cluster.this.name
+}
+
+output "service_names" {
+  description = "Names of the ECS services."
+  value       = concat([aws_ecs_service.flask.name, aws_ecs_service.nginx.name], values(aws_ecs_service.locust)[*].name)
+}
+
+output "run_job_commands" {
+  description = "Commands, in this folder, that run the jobs again by hand."
+  value       = local.run_job
+}
+
+output "log_groups" {
+  description = "CloudWatch log group of each service and of the database."
+  value = merge(
+    { for name, group in aws_cloudwatch_log_group.this : name => group.name },
+    { database = aws_cloudwatch_log_group.database.name }
+  )
+}
+
+output "locust_url" {
+  description = "Locust's web interface; null while locust_workers is 0."
+  value       = local.locust ? "${local.https ? "https" : "http"}://${local.https ? var.domain_name : aws_lb.this.dns_name}:8089" : null
+}
+
+output "locust_command" {
+  description = "Command, at the top of the repository, that loads the stack from your own machine."
+  value       = "locust -f simulate/post/random-locations.py --host ${local.url}"
+}

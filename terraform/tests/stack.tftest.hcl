@@ -1,0 +1,166 @@
+# terraform test: no account, no network. An apply runs run_job.sh, so an `aws` must be on the PATH:
+# tests/terraform puts one there that plays the jobs.
+
+mock_provider "aws" {
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["us-east-1a", "us-east-1b", "us-east-1c"] }
+  }
+  mock_resource "aws_db_instance" {
+    defaults = {
+      address            = "weather.abc.us-east-1.rds.amazonaws.com"
+      master_user_secret = [{ secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds" }]
+    }
+  }
+  mock_resource "aws_eip" {
+    defaults = { public_ip = "198.51.100.1" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/weather" }
+  }
+  mock_resource "aws_lb" {
+    defaults = {
+      arn      = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/weather/0123456789abcdef"
+      dns_name = "weather-1.us-east-1.elb.amazonaws.com"
+    }
+  }
+  mock_resource "aws_lb_target_group" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/weather/0123456789abcdef" }
+  }
+  mock_resource "aws_ecs_cluster" {
+    defaults = { id = "arn:aws:ecs:us-east-1:123456789012:cluster/weather" }
+  }
+  mock_resource "aws_ecs_task_definition" {
+    defaults = { arn = "arn:aws:ecs:us-east-1:123456789012:task-definition/weather:1" }
+  }
+  mock_resource "aws_service_discovery_http_namespace" {
+    defaults = { arn = "arn:aws:servicediscovery:us-east-1:123456789012:namespace/ns-1" }
+  }
+}
+
+variables {
+  image_tag        = "v1"
+  ingress_cidrs    = ["203.0.113.7/32", "198.51.100.0/24"]
+  job_poll_seconds = 1
+}
+
+run "gate_before_flask" {
+  assert {
+    condition     = length(terraform_data.jobs) == 1 && contains(terraform_data.jobs[0].triggers_replace, aws_ecs_task_definition.flask.arn)
+    error_message = "The jobs run before every new revision of flask."
+  }
+  assert {
+    condition = [for c in jsondecode(aws_ecs_task_definition.flask.container_definitions) : [c.name, c.essential]] == [
+      ["data-query", false], ["flask", true]
+    ]
+    error_message = "Each flask task has the read-only gate and nothing that writes."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.flask.container_definitions)[1].dependsOn == [{ containerName = "data-query", condition = "SUCCESS" }]
+    error_message = "flask starts after the gate has succeeded."
+  }
+}
+
+run "one_listener_rule_for_each_network" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(aws_vpc_security_group_ingress_rule.listener)) == toset(["80 from 203.0.113.7/32", "80 from 198.51.100.0/24"])
+    error_message = "HTTP is open to ingress_cidrs alone."
+  }
+}
+
+run "https_redirects_http" {
+  command = plan
+
+  variables {
+    certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+    domain_name     = "weather.example.com"
+  }
+
+  assert {
+    condition     = aws_lb_listener.http.default_action[0].type == "redirect" && length(aws_lb_listener.https) == 1
+    error_message = "With a certificate HTTP redirects to HTTPS."
+  }
+  assert {
+    condition     = output.url == "https://weather.example.com"
+    error_message = "The URL is the certificate's name."
+  }
+}
+
+run "jobs_off_warns" {
+  command = plan
+
+  variables {
+    run_jobs = false
+  }
+
+  expect_failures = [check.jobs_run]
+}
+
+run "budget_fits_exactly" { # 29 x 15 + 10 = 445 of 450
+  command = plan
+
+  variables {
+    flask_max_count = 19
+  }
+}
+
+run "budget_exceeded" { # 30 x 15 + 10 = 460
+  command = plan
+
+  variables {
+    flask_max_count = 20
+  }
+
+  expect_failures = [aws_ecs_task_definition.flask]
+}
+
+run "budget_of_a_larger_class" { # 8 GiB
+  command = plan
+
+  variables {
+    flask_max_count   = 20
+    db_instance_class = "db.m7g.large"
+  }
+
+  assert {
+    condition     = local.max_connections == 901
+    error_message = "8 GiB / 9531392 bytes are 901 connections."
+  }
+}
+
+run "budget_of_the_smallest_class" { # 1 GiB
+  command = plan
+
+  variables {
+    flask_max_count   = 3
+    db_instance_class = "db.t4g.micro"
+  }
+
+  assert {
+    condition     = local.max_connections == 112
+    error_message = "1 GiB / 9531392 bytes are 112 connections."
+  }
+}
+
+run "budget_has_a_ceiling" { # 64 GiB
+  command = plan
+
+  variables {
+    db_instance_class = "db.r7g.2xlarge"
+  }
+
+  assert {
+    condition     = local.max_connections == 5000
+    error_message = "RDS allows 5000 connections at most."
+  }
+}
+
+run "budget_without_pooling" {
+  command = plan
+
+  variables {
+    flask_max_count = 20
+    use_pooling     = false
+  }
+}

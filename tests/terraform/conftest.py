@@ -1,0 +1,72 @@
+"""Terraform, and one deployment to an emulated AWS from its first apply to its end."""
+
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment, init
+from inventory import everything, snapshot
+
+
+@pytest.fixture(scope="session")
+def terraform():
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not installed")
+
+
+@pytest.fixture(scope="session")
+def configuration(terraform, tmp_path_factory):
+    """An initialised copy of the configuration; no provider is configured in it."""
+    folder = copy_configuration(tmp_path_factory.mktemp("configuration"))
+    init(folder, environment())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def aws(terraform, tmp_path_factory):
+    server = EmulatedAws(tmp_path_factory.mktemp("aws"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def life(aws, tmp_path_factory):
+    """What happened in the life of one deployment, step by step, but for its end.
+
+    The creation of database, load balancer and cache takes the provider 90 s whatever the emulator
+    answers, so all tests share one.
+    """
+    deployment = Deployment(tmp_path_factory.mktemp("deployment"), aws)
+    life = SimpleNamespace(seconds=deployment.seconds, nothing=everything(aws))
+
+    aws.set_exit_codes(**{"data-populator": 1})
+    life.populator_fails = deployment.apply("first apply, populator fails")
+    life.after_populator_failed = snapshot(aws)
+
+    aws.set_exit_codes()
+    life.applied = deployment.apply("apply")
+    life.stack = snapshot(aws)
+    life.state = (deployment.folder / "terraform.tfstate").read_text()
+    life.second_plan = deployment.run("second plan", "plan", "-input=false", "-detailed-exitcode")
+
+    aws.set_exit_codes(**{"data-query": None})
+    life.query_fails = deployment.apply("change, query fails", "-var=pool_maxconn=20")
+    life.after_query_failed = snapshot(aws)
+
+    aws.set_exit_codes()
+    life.changed = deployment.apply("change", "-var=pool_maxconn=20", "-var=locust_workers=2")
+    life.after_change = snapshot(aws)
+
+    life.deployment = deployment
+    return life
+
+
+@pytest.fixture(scope="session")
+def end(life, aws):
+    """The end of the same deployment."""
+    destroyed = life.deployment.run("destroy", "destroy", "-auto-approve", "-input=false")
+    return SimpleNamespace(destroyed=destroyed, left=everything(aws))

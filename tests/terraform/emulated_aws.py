@@ -1,0 +1,157 @@
+"""The Terraform configuration, applied to an emulated AWS."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = ROOT / "terraform"
+REGION = "us-east-1"
+
+# Without max_retries one call that the emulator does not know takes minutes to fail.
+PROVIDER = f"""
+provider "aws" {{
+  region                      = "{REGION}"
+  access_key                  = "test"
+  secret_key                  = "test"
+  max_retries                 = 1
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+}}
+"""
+
+
+def init(folder, environ):
+    """terraform init, from TF_PLUGIN_DIR where that is set, else from the registry."""
+    plugins = os.environ.get("TF_PLUGIN_DIR")
+    option = [f"-plugin-dir={plugins}"] if plugins else []
+    subprocess.run(
+        ["terraform", "init", "-input=false", "-backend=false", *option],
+        cwd=folder,
+        env=environ,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+def environment(**more):
+    """What Terraform and the AWS CLI see: nothing of the user's accounts and settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_"))}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # has the AWS CLI
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CHECKPOINT_DISABLE": "1",
+        "TF_CLI_CONFIG_FILE": os.devnull,
+        "TF_IN_AUTOMATION": "1",
+        **more,
+    }
+
+
+def copy_configuration(folder):
+    """A copy of terraform/ without anyone's state and settings."""
+    ignore = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "*override.tf")
+    return shutil.copytree(CONFIGURATION, folder / "terraform", ignore=ignore)
+
+
+def _listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+class EmulatedAws:
+    """moto's server on a free port."""
+
+    def __init__(self, folder):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._exit_codes = folder / "exit_codes.json"
+        self._log = (folder / "moto.log").open("w")
+        server = [sys.executable, Path(__file__).with_name("moto_plus.py"), "-p", str(port)]
+        self._server = subprocess.Popen(
+            server,
+            env=environment(MOTO_EXIT_CODES=str(self._exit_codes)),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert self._server.poll() is None, f"moto ended: see {self._log.name}"
+            assert time.monotonic() < deadline, "moto does not listen"
+            time.sleep(0.1)
+
+    def close(self):
+        self._server.terminate()
+        self._server.wait(10)
+        self._log.close()
+
+    def set_exit_codes(self, **codes):
+        """Exit codes of the containers that are run from now on; all others exit with 0."""
+        self._exit_codes.write_text(json.dumps(codes))
+
+    @contextlib.contextmanager
+    def client(self, service):
+        client = boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def ask(self, service, operation, **arguments):
+        """All pages of an operation's answer, merged."""
+        with self.client(service) as client:
+            if client.can_paginate(operation):
+                return client.get_paginator(operation).paginate(**arguments).build_full_result()
+            return getattr(client, operation)(**arguments)
+
+
+class Deployment:
+    """A copy of the configuration with its state, applied to an EmulatedAws."""
+
+    def __init__(self, folder, aws):
+        self.folder = copy_configuration(folder)
+        (self.folder / "emulator_override.tf").write_text(PROVIDER)
+        self.seconds = {}
+        self._environ = environment(
+            AWS_ENDPOINT_URL=aws.url,
+            TF_VAR_image_tag="v1",
+            TF_VAR_ingress_cidrs='["203.0.113.7/32"]',
+            TF_VAR_job_poll_seconds="1",
+        )
+        init(self.folder, self._environ)
+
+    def run(self, step, command, *options):
+        """Run terraform; `step` names the time it takes in self.seconds."""
+        started = time.monotonic()
+        result = subprocess.run(
+            ["terraform", command, "-no-color", *options],
+            cwd=self.folder,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+        )
+        self.seconds[step] = round(time.monotonic() - started)
+        return result
+
+    def apply(self, step, *options):
+        return self.run(step, "apply", "-auto-approve", "-input=false", *options)

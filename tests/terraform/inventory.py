@@ -1,0 +1,120 @@
+"""What an emulated AWS has, asked of its API."""
+
+from types import SimpleNamespace
+
+# service, operation, key of the answer, name of one thing in it
+LISTS = [
+    ("application-autoscaling", "describe_scalable_targets", "ScalableTargets", "ResourceId"),
+    ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
+    ("ec2", "describe_addresses", "Addresses", "AllocationId"),
+    ("ec2", "describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
+    ("ec2", "describe_nat_gateways", "NatGateways", "NatGatewayId"),
+    ("ec2", "describe_route_tables", "RouteTables", "RouteTableId"),
+    ("ec2", "describe_security_groups", "SecurityGroups", "GroupId"),
+    ("ec2", "describe_subnets", "Subnets", "SubnetId"),
+    ("ec2", "describe_vpc_endpoints", "VpcEndpoints", "VpcEndpointId"),
+    ("ec2", "describe_vpcs", "Vpcs", "VpcId"),
+    ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("ecs", "list_task_definitions", "taskDefinitionArns", None),
+    ("elasticache", "describe_cache_clusters", "CacheClusters", "CacheClusterId"),
+    ("elasticache", "describe_cache_subnet_groups", "CacheSubnetGroups", "CacheSubnetGroupName"),
+    ("elasticache", "describe_replication_groups", "ReplicationGroups", "ReplicationGroupId"),
+    ("elbv2", "describe_load_balancers", "LoadBalancers", "LoadBalancerArn"),
+    ("elbv2", "describe_target_groups", "TargetGroups", "TargetGroupArn"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    ("rds", "describe_db_instances", "DBInstances", "DBInstanceIdentifier"),
+    ("rds", "describe_db_parameter_groups", "DBParameterGroups", "DBParameterGroupName"),
+    ("rds", "describe_db_subnet_groups", "DBSubnetGroups", "DBSubnetGroupName"),
+    ("secretsmanager", "list_secrets", "SecretList", "Name"),
+    ("servicediscovery", "list_namespaces", "Namespaces", "Id"),
+]
+
+
+def everything(aws):
+    """Names of all that the configuration can make."""
+    names = set()
+    for service, operation, key, name in LISTS:
+        autoscaling = service == "application-autoscaling"
+        answer = aws.ask(service, operation, **({"ServiceNamespace": "ecs"} if autoscaling else {}))
+        things = [thing for thing in answer[key] if not name or thing.get("State") != "deleted"]
+        names |= {(operation, thing[name] if name else thing) for thing in things}
+    clusters = aws.ask("ecs", "describe_clusters", clusters=["weather"])["clusters"]
+    return names | {("clusters", c["clusterName"]) for c in clusters if c["status"] == "ACTIVE"}
+
+
+def snapshot(aws):
+    """The stack as it is now: ECS services and task definitions, network rules, database, ..."""
+    names = aws.ask("ecs", "list_services", cluster="weather")["serviceArns"]
+    services = {}
+    if names:
+        described = aws.ask("ecs", "describe_services", cluster="weather", services=names)
+        services = {service["serviceName"]: service for service in described["services"]}
+    return SimpleNamespace(
+        services=services,
+        flask_in_use=_status(aws, services["flask"]["taskDefinition"]) if services else None,
+        definitions=_task_definitions(aws),
+        flows=_flows(aws),
+        database=aws.ask("rds", "describe_db_instances")["DBInstances"][0],
+        database_parameters=_database_parameters(aws),
+        cache=aws.ask("elasticache", "describe_replication_groups")["ReplicationGroups"][0],
+        cache_version=aws.ask("elasticache", "describe_cache_clusters")["CacheClusters"][0][
+            "EngineVersion"
+        ],
+        target_groups=aws.ask("elbv2", "describe_target_groups")["TargetGroups"],
+        scaling=aws.ask(
+            "application-autoscaling", "describe_scalable_targets", ServiceNamespace="ecs"
+        )["ScalableTargets"],
+        password=_password(aws),
+    )
+
+
+def _status(aws, definition):
+    described = aws.ask("ecs", "describe_task_definition", taskDefinition=definition)
+    return described["taskDefinition"]["status"]
+
+
+def _task_definitions(aws):
+    """The newest active revision of each family, by the family's name without the prefix."""
+    newest = {}
+    for arn in aws.ask("ecs", "list_task_definitions", status="ACTIVE")["taskDefinitionArns"]:
+        described = aws.ask("ecs", "describe_task_definition", taskDefinition=arn)
+        definition = described["taskDefinition"]
+        name = definition["family"].removeprefix("weather-")
+        newest[name] = max(newest.get(name, definition), definition, key=lambda d: d["revision"])
+    return newest
+
+
+def _flows(aws):
+    """Who may talk to whom: (from, to, port), from and to being group names or networks."""
+    groups = aws.ask("ec2", "describe_security_groups")["SecurityGroups"]
+    names = {group["GroupId"]: group["GroupName"].removeprefix("weather-") for group in groups}
+    ours = [group for group in groups if group["GroupName"].startswith("weather-")]
+    flows = set()
+    for group in ours:
+        me = names[group["GroupId"]]
+        for rule in group["IpPermissions"]:
+            flows |= {("in", peer, me, rule["ToPort"]) for peer in _peers(rule, names)}
+        for rule in group["IpPermissionsEgress"]:
+            flows |= {("out", me, peer, rule["ToPort"]) for peer in _peers(rule, names)}
+    return flows
+
+
+def _peers(rule, names):
+    networks = [network["CidrIp"] for network in rule["IpRanges"]]
+    return networks + [names[pair["GroupId"]] for pair in rule["UserIdGroupPairs"]]
+
+
+def _database_parameters(aws):
+    groups = aws.ask("rds", "describe_db_parameter_groups")["DBParameterGroups"]
+    ours = next(g for g in groups if g["DBParameterGroupName"].startswith("weather"))
+    parameters = aws.ask(
+        "rds", "describe_db_parameters", DBParameterGroupName=ours["DBParameterGroupName"]
+    )
+    return {p["ParameterName"]: p["ParameterValue"] for p in parameters["Parameters"]}
+
+
+def _password(aws):
+    """RDS's secret as it is stored: a JSON text with the password in it."""
+    secret = aws.ask("secretsmanager", "list_secrets")["SecretList"][0]
+    return aws.ask("secretsmanager", "get_secret_value", SecretId=secret["ARN"])["SecretString"]

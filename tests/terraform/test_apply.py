@@ -1,0 +1,142 @@
+"""The configuration applied to an emulated AWS: the gate, a second plan, secrets, the end."""
+
+import json
+
+import pytest
+
+
+def unwrapped(text):
+    """Terraform breaks its messages into lines of 78 characters."""
+    return " ".join(text.split())
+
+
+def test_populator_failure_ends_the_first_apply(life):
+    assert life.populator_fails.returncode == 1
+    assert "data-populator ended with exit code 1" in unwrapped(life.populator_fails.stderr)
+
+
+def test_no_service_exists_after_the_populator_failed(life):
+    assert life.after_populator_failed.services == {}
+
+
+def test_the_next_apply_goes_on(life):
+    assert life.applied.returncode == 0, life.applied.stderr
+    assert set(life.stack.services) == {"flask", "nginx"}
+
+
+def test_second_plan_is_empty(life):
+    assert life.second_plan.returncode == 0, life.second_plan.stdout
+
+
+def test_a_query_that_never_started_ends_the_apply(life):
+    assert life.query_fails.returncode == 1
+    assert "data-query ended with exit code None" in unwrapped(life.query_fails.stderr)
+
+
+def test_flask_keeps_its_revision_after_the_query_failed(life):
+    before, after = life.stack, life.after_query_failed
+    assert before.services["flask"]["taskDefinition"] == after.services["flask"]["taskDefinition"]
+    newest = after.definitions["flask"]
+    assert newest["revision"] == before.definitions["flask"]["revision"] + 1
+    assert environment(newest, "flask")["POOL_MAXCONN"] == "20"
+
+
+def test_the_revision_in_use_stays_active_after_the_query_failed(life):
+    assert life.after_query_failed.flask_in_use == "ACTIVE"
+
+
+def test_the_repaired_change_reaches_flask(life):
+    assert life.changed.returncode == 0, life.changed.stderr
+    service = life.after_change.services["flask"]
+    assert service["taskDefinition"] == life.after_change.definitions["flask"]["taskDefinitionArn"]
+
+
+def test_locust_comes_with_its_workers(life):
+    counts = {name: s["desiredCount"] for name, s in life.after_change.services.items()}
+    assert counts["locust-master"] == 1
+    assert counts["locust-worker"] == 2
+
+
+def test_the_password_is_only_in_secrets_manager(life):
+    password = json.loads(life.stack.password)["password"]
+    assert len(password) >= 8
+    seen = [life.state, life.applied.stdout, life.changed.stdout, life.second_plan.stdout]
+    seen.append(json.dumps(life.stack.definitions, default=str))
+    assert not any(password in text for text in seen)
+
+
+@pytest.mark.parametrize("family", ["data-populator", "data-query", "flask"])
+def test_containers_get_the_password_from_the_secret(life, family):
+    for container in life.stack.definitions[family]["containerDefinitions"]:
+        [secret] = container["secrets"]
+        assert secret["name"] == "POSTGRES_PASSWORD"
+        assert secret["valueFrom"].endswith(":password::")
+
+
+def environment(definition, container):
+    [described] = [c for c in definition["containerDefinitions"] if c["name"] == container]
+    return {pair["name"]: pair["value"] for pair in described["environment"]}
+
+
+def test_only_named_flows_are_open(life):
+    between = {
+        ("alb", "nginx", 8080),
+        ("nginx", "flask", 5000),
+        ("flask", "database", 5432),
+        ("flask", "cache", 6379),
+        ("jobs", "database", 5432),
+    }
+    expected = {("in", *flow) for flow in between} | {("out", *flow) for flow in between}
+    expected |= {("out", task, "0.0.0.0/0", 443) for task in ("nginx", "flask", "jobs")}
+    expected.add(("in", "203.0.113.7/32", "alb", 80))
+    assert life.stack.flows == expected
+
+
+def test_locust_is_open_to_ingress_cidrs_and_may_load_the_stack(life):
+    added = life.after_change.flows - life.stack.flows
+    [load] = [flow for flow in added if flow[:1] + flow[2:] == ("in", "alb", 80)]
+    assert load[1].endswith("/32")  # the NAT gateway's address
+    assert added - {load} == {
+        ("in", "203.0.113.7/32", "alb", 8089),
+        ("in", "alb", "locust", 8089),
+        ("out", "alb", "locust", 8089),
+        ("in", "locust", "locust", 5557),
+        ("out", "locust", "locust", 5557),
+        ("out", "locust", "0.0.0.0/0", 80),
+        ("out", "locust", "0.0.0.0/0", 443),
+    }
+
+
+def test_database_is_private_and_encrypted_and_insists_on_tls(life):
+    database = life.stack.database
+    assert not database["PubliclyAccessible"]
+    assert database["StorageEncrypted"]
+    assert life.stack.database_parameters["rds.force_ssl"] == "1"
+    assert life.stack.database_parameters["max_connections"] == "450"
+
+
+def test_cache_is_encrypted(life):
+    assert life.stack.cache["TransitEncryptionEnabled"]
+    assert life.stack.cache["AtRestEncryptionEnabled"]
+
+
+def test_flask_scales_from_3_to_10(life):
+    [target] = life.stack.scaling
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 10)
+
+
+def test_a_failed_deployment_is_rolled_back(life):
+    for name in ("flask", "nginx"):
+        breaker = life.stack.services[name]["deploymentConfiguration"]["deploymentCircuitBreaker"]
+        assert breaker == {"enable": True, "rollback": True}
+
+
+def test_destroy_leaves_nothing(life, end):
+    assert end.destroyed.returncode == 0, end.destroyed.stderr
+    assert end.left == life.nothing
+
+
+def test_times(life, end):
+    """A record more than a bar (pytest -rP shows it): a call that is repeated takes minutes."""
+    print(json.dumps(life.seconds, indent=2))
+    assert life.seconds["second plan"] < 120
