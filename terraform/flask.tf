@@ -49,7 +49,7 @@ resource "aws_ecs_task_definition" "flask" {
 
     precondition {
       condition     = !var.use_pooling || local.budget <= local.max_connections
-      error_message = "${local.flask_peak_count} flask tasks (flask_max_count ${var.flask_max_count}, and half as many while deploying) x pool_maxconn ${var.pool_maxconn} + ${local.reserved_connections} reserved = ${local.budget} connections, but ${var.db_instance_class} allows ${local.max_connections}. Use a larger db_instance_class, e.g. db.m7g.large, or a lower flask_max_count or pool_maxconn."
+      error_message = "${local.flask_peak_count} flask tasks (flask_max_count ${var.flask_max_count}, ${local.flask_maximum_percent} % of it while deploying) x pool_maxconn ${var.pool_maxconn} + ${local.reserved_connections} reserved = ${local.budget} connections, but ${var.db_instance_class} allows ${local.max_connections}. Use a larger db_instance_class, e.g. db.m7g.large, or a lower flask_max_count or pool_maxconn."
     }
   }
 }

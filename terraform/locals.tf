@@ -27,8 +27,9 @@ locals {
   db_memory       = local.db_size * (startswith(local.db_class[1], "r") ? 16 : 8)
   max_connections = min(floor(local.db_memory * pow(1024, 3) / 9531392), 5000)
 
-  # A deployment starts new tasks before it stops old ones.
-  flask_maximum_percent = 150
+  # A deployment starts new tasks before it stops old ones. ECS rounds down: 150 % of one task is one,
+  # and nothing could be replaced.
+  flask_maximum_percent = var.flask_count > 1 ? 150 : 200
   flask_peak_count      = ceil(var.flask_max_count * local.flask_maximum_percent / 100)
   # Kept back by PostgreSQL (3) and RDS (2) for superusers, and by the app for jobs and people (5).
   reserved_connections = 10
@@ -58,6 +59,7 @@ locals {
       POOL_MINCONN    = var.pool_minconn
       POOL_MAXCONN    = var.pool_maxconn
       CACHE           = var.cache
+      MEMORY_CACHE    = var.memory_cache
       CACHE_EXPIRY    = var.cache_expiry
       WEB_CONCURRENCY = var.web_concurrency
     })

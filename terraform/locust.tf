@@ -46,6 +46,14 @@ resource "aws_ecs_service" "locust" {
   launch_type     = "FARGATE"
   desired_count   = each.value.count
 
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
   network_configuration {
     subnets         = aws_subnet.tasks[*].id
     security_groups = [aws_security_group.this["locust"].id]

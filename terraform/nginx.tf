@@ -42,6 +42,7 @@ resource "aws_ecs_service" "nginx" {
   desired_count   = var.nginx_count
 
   deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 30
   wait_for_steady_state              = true
 

@@ -157,6 +157,12 @@ variable "cache" {
   default     = true
 }
 
+variable "memory_cache" {
+  description = "MEMORY_CACHE: let each flask task keep averages in its own memory, in front of Redis."
+  type        = bool
+  default     = true
+}
+
 variable "cache_expiry" {
   description = "CACHE_EXPIRY: seconds that a cached average lives at most."
   type        = number
@@ -194,7 +200,7 @@ variable "cpu_architecture" {
 
   validation {
     condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
-    error_message = "cpu_architecture is '${var.cpu_architecture}': expected X86_64 or ARM64."
+    error_message = "cpu_architecture is '${var.cpu_architecture}': expected X86_64 or ARM64, e.g. X86_64."
   }
 }
 
@@ -227,7 +233,7 @@ variable "flask_cpu" {
 
   validation {
     condition     = contains([256, 512, 1024, 2048, 4096], var.flask_cpu)
-    error_message = "flask_cpu is ${var.flask_cpu}: expected 256, 512, 1024, 2048 or 4096."
+    error_message = "flask_cpu is ${var.flask_cpu}: expected 256, 512, 1024, 2048 or 4096, e.g. 1024."
   }
 }
 
@@ -238,7 +244,7 @@ variable "flask_memory" {
 
   validation {
     condition     = var.flask_memory % 1024 == 0 && var.flask_memory >= 2 * var.flask_cpu && var.flask_memory <= 8 * var.flask_cpu
-    error_message = "flask_memory is ${var.flask_memory}: expected a multiple of 1024 from ${2 * var.flask_cpu} to ${8 * var.flask_cpu} (2 to 8 MiB for each unit of flask_cpu)."
+    error_message = "flask_memory is ${var.flask_memory}: expected a multiple of 1024 from ${2 * var.flask_cpu} to ${8 * var.flask_cpu} (2 to 8 MiB for each unit of flask_cpu), e.g. ${4 * var.flask_cpu}."
   }
 }
 
@@ -282,7 +288,7 @@ variable "nginx_cpu" {
 
   validation {
     condition     = contains([256, 512, 1024, 2048, 4096], var.nginx_cpu)
-    error_message = "nginx_cpu is ${var.nginx_cpu}: expected 256, 512, 1024, 2048 or 4096."
+    error_message = "nginx_cpu is ${var.nginx_cpu}: expected 256, 512, 1024, 2048 or 4096, e.g. 512."
   }
 }
 
@@ -293,7 +299,7 @@ variable "nginx_memory" {
 
   validation {
     condition     = var.nginx_memory % 1024 == 0 && var.nginx_memory >= 2 * var.nginx_cpu && var.nginx_memory <= 8 * var.nginx_cpu
-    error_message = "nginx_memory is ${var.nginx_memory}: expected a multiple of 1024 from ${2 * var.nginx_cpu} to ${8 * var.nginx_cpu} (2 to 8 MiB for each unit of nginx_cpu)."
+    error_message = "nginx_memory is ${var.nginx_memory}: expected a multiple of 1024 from ${2 * var.nginx_cpu} to ${8 * var.nginx_cpu} (2 to 8 MiB for each unit of nginx_cpu), e.g. ${4 * var.nginx_cpu}."
   }
 }
 
@@ -403,7 +409,7 @@ variable "log_retention_days" {
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365], var.log_retention_days)
-    error_message = "log_retention_days is ${var.log_retention_days}: expected one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365."
+    error_message = "log_retention_days is ${var.log_retention_days}: expected one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, e.g. 30."
   }
 }
 

@@ -58,6 +58,73 @@ run "gate_before_flask" {
     condition     = jsondecode(aws_ecs_task_definition.flask.container_definitions)[1].dependsOn == [{ containerName = "data-query", condition = "SUCCESS" }]
     error_message = "flask starts after the gate has succeeded."
   }
+  assert {
+    condition     = length(aws_ecs_service.locust) == 0 && output.locust_url == null
+    error_message = "Load generators are off unless asked for."
+  }
+}
+
+run "load_generators_answer_on_the_load_balancer" {
+  variables {
+    locust_workers = 2
+  }
+
+  assert {
+    condition     = { for role, service in aws_ecs_service.locust : role => service.desired_count } == { master = 1, worker = 2 }
+    error_message = "locust_workers counts the workers; there is one master."
+  }
+  assert {
+    condition     = output.locust_url == "http://weather-1.us-east-1.elb.amazonaws.com:8089"
+    error_message = "locust_url is the master's web interface."
+  }
+  assert {
+    condition = toset([for rule in aws_vpc_security_group_ingress_rule.listener : "${rule.from_port} from ${rule.cidr_ipv4}"]) == toset([
+      "80 from 203.0.113.7/32", "80 from 198.51.100.0/24", "8089 from 203.0.113.7/32", "8089 from 198.51.100.0/24"
+    ])
+    error_message = "Locust is open to ingress_cidrs alone."
+  }
+}
+
+run "a_failing_revision_never_takes_down_the_running_one" {
+  command = plan
+
+  variables {
+    locust_workers = 2
+  }
+
+  assert {
+    condition = alltrue([
+      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], values(aws_ecs_service.locust)) :
+      service.deployment_circuit_breaker[0].enable && service.deployment_circuit_breaker[0].rollback
+    ])
+    error_message = "ECS goes back to the last revision that worked."
+  }
+  assert {
+    condition = alltrue([
+      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], values(aws_ecs_service.locust)) :
+      service.deployment_minimum_healthy_percent == 100 &&
+      floor(service.desired_count * service.deployment_maximum_percent / 100) > service.desired_count
+    ])
+    error_message = "Old tasks stay until new ones are healthy, and there is room for at least one new task."
+  }
+}
+
+run "one_task_can_be_replaced_too" { # 10 x 200 % x 15 + 10 = 310 of 450
+  command = plan
+
+  variables {
+    flask_count = 1
+    nginx_count = 1
+  }
+
+  assert {
+    condition     = aws_ecs_service.flask.deployment_maximum_percent == 200 && aws_ecs_service.nginx.deployment_maximum_percent == 200
+    error_message = "ECS rounds 150 % of one task down to one."
+  }
+  assert {
+    condition     = local.budget == 310
+    error_message = "The connection budget counts every task of a deployment."
+  }
 }
 
 run "one_listener_rule_for_each_network" {
@@ -75,6 +142,7 @@ run "https_redirects_http" {
   variables {
     certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
     domain_name     = "weather.example.com"
+    locust_workers  = 1
   }
 
   assert {
@@ -84,6 +152,10 @@ run "https_redirects_http" {
   assert {
     condition     = output.url == "https://weather.example.com"
     error_message = "The URL is the certificate's name."
+  }
+  assert {
+    condition     = output.locust_url == "https://weather.example.com:8089"
+    error_message = "Locust's web interface has the certificate's name too."
   }
 }
 

@@ -51,11 +51,21 @@ def life(aws, tmp_path_factory):
     life.applied = deployment.apply("apply")
     life.stack = snapshot(aws)
     life.state = (deployment.folder / "terraform.tfstate").read_text()
-    life.second_plan = deployment.run("second plan", "plan", "-input=false", "-detailed-exitcode")
+    life.second_plan = deployment.run(
+        "second plan", "plan", "-input=false", "-detailed-exitcode", "-out=second.tfplan"
+    )
+    life.plan_file = deployment.run("plan file", "show", "-json", "second.tfplan").stdout
+    life.without_jobs = deployment.run(
+        "plan without jobs", "plan", "-input=false", "-refresh=false", "-var=run_jobs=false"
+    )
 
     aws.set_exit_codes(**{"data-query": None})
     life.query_fails = deployment.apply("change, query fails", "-var=pool_maxconn=20")
     life.after_query_failed = snapshot(aws)
+
+    aws.set_exit_codes(flask=1)
+    life.flask_fails = deployment.apply("change, flask fails", "-var=pool_maxconn=20")
+    life.after_flask_failed = snapshot(aws)
 
     aws.set_exit_codes()
     life.changed = deployment.apply("change", "-var=pool_maxconn=20", "-var=locust_workers=2")

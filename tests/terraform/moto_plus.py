@@ -1,7 +1,8 @@
 """moto's server with the answers that Terraform's AWS provider waits for: moto_plus.py -p PORT.
 
 MOTO_EXIT_CODES names a JSON file, container name -> exit code (null: it never started); containers
-it does not name exit with 0. Written for moto 5.2 and provider 5.100.
+it does not name exit with 0. A service whose new revision has a container that does not is rolled
+back, if its circuit breaker says so. Written for moto 5.2 and provider 5.100.
 """
 
 import functools
@@ -105,6 +106,21 @@ def containers(definition):
 def make_task(original, self, cluster, task_definition, *args, **kwargs):
     original(cluster, task_definition, *args, **kwargs)
     self.containers = list(containers(task_definition))
+
+
+# ECS: a deployment always works.
+@around(EC2ContainerServiceResponse, "update_service")
+def update_service(original, self):
+    cluster, name = self._get_param("cluster"), self._get_param("service")
+    service = self.ecs_backend.describe_services(cluster, [name])[0][0]
+    worked = service.task_definition
+    answer = original()
+    revision = self.ecs_backend.describe_task_definition(service.task_definition)
+    breaker = service.deployment_configuration["deploymentCircuitBreaker"]
+    fails = any(container.exitCode != 0 for container in containers(revision))
+    if fails and breaker["enable"] and breaker["rollback"]:
+        service.task_definition = worked
+    return answer
 
 
 # RDS: the provider reads both back.

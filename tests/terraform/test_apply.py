@@ -6,8 +6,8 @@ import pytest
 
 
 def unwrapped(text):
-    """Terraform breaks its messages into lines of 78 characters."""
-    return " ".join(text.split())
+    """Terraform breaks its messages into lines of 78 characters, with a bar before each."""
+    return " ".join(text.replace("│", "").split())
 
 
 def test_populator_failure_ends_the_first_apply(life):
@@ -45,6 +45,34 @@ def test_the_revision_in_use_stays_active_after_the_query_failed(life):
     assert life.after_query_failed.flask_in_use == "ACTIVE"
 
 
+def test_a_revision_that_fails_is_rolled_back_and_ends_the_apply(life):
+    assert life.flask_fails.returncode == 1
+    message = "The new tasks did not become healthy: ECS went back to the last revision that did."
+    assert message in unwrapped(life.flask_fails.stderr)
+    in_use = life.stack.services["flask"]["taskDefinition"]
+    assert life.after_flask_failed.services["flask"]["taskDefinition"] == in_use
+    assert life.after_flask_failed.flask_in_use == "ACTIVE"
+    assert life.after_flask_failed.definitions["flask"]["taskDefinitionArn"] != in_use
+
+
+def test_a_failed_deployment_is_rolled_back(life):
+    assert len(life.after_change.services) == 4
+    for service in life.after_change.services.values():
+        deployment = service["deploymentConfiguration"]
+        assert deployment["deploymentCircuitBreaker"] == {"enable": True, "rollback": True}
+        assert deployment["minimumHealthyPercent"] == 100
+        most = service["desiredCount"] * deployment["maximumPercent"] // 100
+        assert most > service["desiredCount"], "no room for a new task beside the old ones"
+
+
+def test_jobs_are_turned_off_with_a_warning(life):
+    assert life.without_jobs.returncode == 0, life.without_jobs.stderr
+    output = unwrapped(life.without_jobs.stdout + life.without_jobs.stderr)
+    assert "Warning: Check block assertion failed" in output
+    message = "run_jobs is false: flask is deployed without loading or checking the data first."
+    assert message in output
+
+
 def test_the_repaired_change_reaches_flask(life):
     assert life.changed.returncode == 0, life.changed.stderr
     service = life.after_change.services["flask"]
@@ -60,8 +88,10 @@ def test_locust_comes_with_its_workers(life):
 def test_the_password_is_only_in_secrets_manager(life):
     password = json.loads(life.stack.password)["password"]
     assert len(password) >= 8
-    seen = [life.state, life.applied.stdout, life.changed.stdout, life.second_plan.stdout]
-    seen.append(json.dumps(life.stack.definitions, default=str))
+    definitions = json.dumps(life.stack.definitions, default=str)
+    seen = [life.state, life.plan_file, life.applied.stdout, life.changed.stdout, definitions]
+    user = life.stack.database["MasterUsername"]
+    assert all(f'"{user}"' in text for text in (life.state, life.plan_file, definitions))
     assert not any(password in text for text in seen)
 
 
@@ -123,12 +153,6 @@ def test_cache_is_encrypted(life):
 def test_flask_scales_from_3_to_10(life):
     [target] = life.stack.scaling
     assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 10)
-
-
-def test_a_failed_deployment_is_rolled_back(life):
-    for name in ("flask", "nginx"):
-        breaker = life.stack.services[name]["deploymentConfiguration"]["deploymentCircuitBreaker"]
-        assert breaker == {"enable": True, "rollback": True}
 
 
 def test_destroy_leaves_nothing(life, end):

@@ -85,7 +85,7 @@ def test_variable_is_described_and_checked(name):
     assert re.search(r'^  description = ".+\."$', body, re.M)
     [kind] = re.findall(r"^  type += (.+)$", body, re.M)
     if kind != "bool":  # Terraform itself refuses anything but true and false
-        assert re.search(rf'error_message = "{name} (is|has) .*expected ', body)
+        assert re.search(rf'error_message = "{name} (is|has) .*\bexpected .+, e\.g\. .+\."', body)
         tests = (CONFIGURATION / "tests" / "variables.tftest.hcl").read_text()
         assert re.search(rf"\bvar\.{name}\b", tests), "no test with a bad value"
 

@@ -33,6 +33,11 @@ DIFFERENCES = {
     ),
     ("flask", "health interval"): (4, 5, "ECS knows no shorter one"),
     ("nginx", "health interval"): (4, 5, "ECS knows no shorter one"),
+    ("nginx", "more environment"): (
+        {"RATE_LIMIT"},
+        set(),
+        "every client has the address of the ALB there; a limit would be one for all of them",
+    ),
     ("nginx", "replicas"): (1, 2, "one in each availability zone"),
     ("nginx", "upstreams"): (
         "flask:5000 flask_replica_1:5000 flask_replica_2:5000",
