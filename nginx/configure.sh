@@ -3,6 +3,7 @@
 #
 #   FLASK_UPSTREAMS  "host:port host:port ..."; one entry: reverse proxy, several: load balancer
 #   EDGE_CACHE       on or off (default): nginx's own cache of the app's answers
+#   RATE_LIMIT       requests per second that one client address may send, or off (default)
 #   NGINX_LISTEN     [address:]port, default 8080
 #
 # nginx then runs as: nginx -p TARGET_DIR -c TARGET_DIR/nginx.conf
@@ -13,9 +14,14 @@ fail() {
   exit 1
 }
 
+# A whole number from 1 to the second argument, without leading zeros: $(( )) takes 010 for 8.
+is_number() {
+  case $1 in '' | 0* | *[!0-9]* | ????????*) return 1 ;; esac
+  [ "$1" -le "$2" ]
+}
+
 is_port() {
-  case $1 in '' | *[!0-9]* | ??????*) return 1 ;; esac
-  [ "$1" -ge 1 ] && [ "$1" -le 65535 ]
+  is_number "$1" 65535
 }
 
 # host:port
@@ -39,15 +45,19 @@ nameservers() {
 # One server line: by address, or by a name that nginx asks DNS for again and again.
 # A replica is left out for 1 to 2 s after three failures in a row: short, because the first request
 # after a restart must not wait; three, because one killed worker is not a dead replica.
+# More than 100 requests under way would only wait: at 700/s the last of them is answered after 140 ms.
+# Without the limit five times as many as a replica serves make each time out, and none is served.
 server_line() {
-  host=$1 port=$2 options='max_fails=3 fail_timeout=1s'
+  host=$1 port=$2 options='max_fails=3 fail_timeout=1s' most='max_conns=100'
   case $host in
     *[!0-9.]*)
       address=$(address_in_hosts "$host")
-      [ -n "$address" ] || options="resolve $options"
+      # Behind an address of Service Connect stand all replicas.
+      if [ -n "$address" ]; then most=''; else options="resolve $options"; fi
       ;;
     *) address=$host ;;
   esac
+  options="$options${most:+ $most}"
   printf 'server %s:%s %s;\n' "${address:-$host}" "$port" "$options"
 }
 
@@ -72,6 +82,10 @@ case $(printf %s "${EDGE_CACHE:-off}" | tr '[:upper:]' '[:lower:]') in
   *) fail "EDGE_CACHE is '$EDGE_CACHE': expected on or off" ;;
 esac
 
+rate_limit=$(printf %s "${RATE_LIMIT:-off}" | tr '[:upper:]' '[:lower:]')
+[ "$rate_limit" = off ] || is_number "$rate_limit" 1000000 ||
+  fail "RATE_LIMIT is '$RATE_LIMIT': expected off or a whole number from 1 to 1000000"
+
 case $listen in
   *:*) is_endpoint "$listen" ;;
   *) is_port "$listen" ;;
@@ -91,12 +105,21 @@ case $servers in *" resolve "*) servers="$(resolver_lines)
 $servers" ;; esac
 
 mkdir -p "$target" 2>/dev/null && [ -w "$target" ] || fail "$target: cannot write there"
-cp "$source/nginx.conf" "$source/upstream.conf" "$source/proxy.conf" "$target/"
+for file in nginx upstream proxy headers errors error_pages; do
+  cp "$source/$file.conf" "$target/"
+done
 cp "$source/edge_cache.$edge_cache.conf" "$target/edge_cache.conf"
 if [ "$count" -eq 1 ]; then
   cp "$source/default.conf" "$target/default.conf"
 else
   cp "$source/default.conf.alternative" "$target/default.conf"
+fi
+# A second's worth of requests may come at once; ten are a page with its files, and a few answers.
+if [ "$rate_limit" = off ]; then
+  : >"$target/rate_limit.conf"
+else
+  burst=$((rate_limit > 10 ? rate_limit : 10))
+  sed "s/RATE/$rate_limit/; s/BURST/$burst/" "$source/rate_limit.on.conf" >"$target/rate_limit.conf"
 fi
 printf '%s' "$servers" >"$target/servers.conf"
 # reuseport: the kernel spreads 10,000 clients evenly over the workers, not to the one that wakes first.

@@ -77,13 +77,14 @@ class Answer:
 class Nginx:
     """nginx with the rendered configuration in its own directory."""
 
-    def __init__(self, directory, upstreams, edge_cache="off"):
+    def __init__(self, directory, upstreams, edge_cache="off", rate_limit="off"):
         self.directory = directory
         self.port = free_port()
         configure(
             directory,
             FLASK_UPSTREAMS=" ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams),
             EDGE_CACHE=edge_cache,
+            RATE_LIMIT=rate_limit,
             NGINX_LISTEN=f"127.0.0.1:{self.port}",
         )
         # The worker processes run as nobody where the tests run as root.
@@ -95,10 +96,12 @@ class Nginx:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         poll(lambda: accepts(self.port))
 
-    def ask(self, method="GET", path="/", body=None, headers=None, **options):
-        """Send one request over a connection of its own."""
+    def ask(self, method="GET", path="/", body=None, headers=None, source="127.0.0.1", **options):
+        """Send one request over a connection of its own, from this address."""
         start = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=10, source_address=(source, 0)
+        )
         try:
             connection.request(method, path, body=body, headers=headers or {}, **options)
             response = connection.getresponse()

@@ -11,12 +11,13 @@ from .conftest import configure
 LISTEN = "127.0.0.1:1"  # `nginx -t` does not listen
 
 
-@pytest.mark.parametrize("edge_cache", ["on", "off"])
+@pytest.mark.parametrize(("edge_cache", "rate_limit"), [("on", "1000000"), ("off", "off")])
 @pytest.mark.parametrize(
     "upstreams", ["127.0.0.1:5000", "flask:5000", "flask:5000 flask_replica_1:5000 localhost:5001"]
 )
-def test_nginx_accepts_the_rendered_configuration(tmp_path, upstreams, edge_cache):
-    configure(tmp_path, FLASK_UPSTREAMS=upstreams, EDGE_CACHE=edge_cache, NGINX_LISTEN=LISTEN)
+def test_nginx_accepts_the_rendered_configuration(tmp_path, upstreams, edge_cache, rate_limit):
+    levers = {"EDGE_CACHE": edge_cache, "RATE_LIMIT": rate_limit}
+    configure(tmp_path, FLASK_UPSTREAMS=upstreams, NGINX_LISTEN=LISTEN, **levers)
     command = [nginx_binary(), "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -43,6 +44,13 @@ def test_only_names_that_dns_must_answer_are_resolved_again(tmp_path):
     assert rendered[0].startswith(f"resolver {nameservers[0]}")
 
 
+def test_a_replica_gets_100_requests_at_a_time_unless_the_address_is_of_all_replicas(tmp_path):
+    configure(tmp_path, FLASK_UPSTREAMS="10.1.2.3:5000 localhost:5001 flask:5000")
+    rendered = (tmp_path / "servers.conf").read_text().splitlines()
+    limited = [line.endswith(" max_conns=100;") for line in rendered if line.startswith("server")]
+    assert limited == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
@@ -56,6 +64,10 @@ def test_only_names_that_dns_must_answer_are_resolved_again(tmp_path):
         ({"FLASK_UPSTREAMS": "a:1 b:2;c"}, "not 'b:2;c'"),
         ({"FLASK_UPSTREAMS": "a:1 *"}, "not '*'"),
         ({"EDGE_CACHE": "maybe"}, "EDGE_CACHE is 'maybe': expected on or off"),
+        *(
+            ({"RATE_LIMIT": value}, f"RATE_LIMIT is '{value}': expected off or a whole number")
+            for value in ("0", "-1", "1.5", "010", "50r/s", "on", "1000001", "99999999", "5;")
+        ),
         ({"NGINX_LISTEN": "http"}, "NGINX_LISTEN is 'http': expected a port from 1 to 65535"),
     ],
 )
@@ -78,3 +90,17 @@ def test_edge_cache_takes_every_spelling(tmp_path, value):
 def test_an_empty_edge_cache_is_off(tmp_path):
     configure(tmp_path, FLASK_UPSTREAMS="a:1", EDGE_CACHE="")
     assert "proxy_cache_path" not in (tmp_path / "edge_cache.conf").read_text()
+
+
+@pytest.mark.parametrize(("value", "burst"), [("1", 10), ("50", 50), ("1000000", 1_000_000)])
+def test_a_rate_limit_lets_a_second_of_requests_come_at_once(tmp_path, value, burst):
+    configure(tmp_path, FLASK_UPSTREAMS="a:1", RATE_LIMIT=value)
+    rendered = (tmp_path / "rate_limit.conf").read_text()
+    assert f" rate={value}r/s;" in rendered
+    assert f" burst={burst} nodelay;" in rendered
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", ""])
+def test_without_a_rate_limit_nginx_knows_nothing_of_it(tmp_path, value):
+    configure(tmp_path, FLASK_UPSTREAMS="a:1", RATE_LIMIT=value)
+    assert "limit_req" not in "".join(path.read_text() for path in tmp_path.iterdir())

@@ -50,17 +50,85 @@ def test_connections_to_the_upstreams_are_kept(balancer):
     assert len(connections) <= 12  # at most one per upstream and worker, were each worker asked
 
 
-def test_no_answer_names_a_version(balancer):
-    for answer in (balancer.ask(), balancer.ask("POST", "/query", "x" * 5000)):
-        assert answer.headers["Server"] == "nginx"
-        assert b"nginx/" not in answer.body
+CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+
+
+def check_headers(answer):
+    """What every answer has, once, whoever made it."""
+    assert answer.headers.get_all("Content-Security-Policy") == [CSP]
+    assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert answer.headers.get_all("Referrer-Policy") == ["same-origin"]
+    assert answer.headers.get_all("X-Edge-Cache") == ["off"]
+    assert answer.headers.get_all("Server") == ["nginx"]
+    assert b"nginx/" not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/", "/?status=503", "/?status=404&referrer-policy=same-origin"])
+def test_every_answer_of_an_upstream_is_hardened(balancer, path):
+    check_headers(balancer.ask(path=path))
+
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "path", "expected"),
+    [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "", "/query", "text/html"),
+        ("*/*", "application/x-www-form-urlencoded", "/query", "text/html"),
+        ("text/html", JSON, "/query", "text/html"),
+        ("", "", "/locationsx", "text/html"),
+        (JSON, "application/x-www-form-urlencoded", "/query", JSON),
+        ("*/*", JSON, "/query", JSON),
+        ("", "Application/JSON; charset=utf-8", "/query", JSON),
+        ("*/*", "", "/locations?q=x", JSON),
+    ],
+)
+def test_nginxs_own_errors_are_html_or_json_as_the_client_asks(
+    balancer, accept, content_type, path, expected
+):
+    headers = {"Accept": accept, "Content-Type": content_type}
+    answer = balancer.ask("POST", path, "x" * 4097, headers)
+    assert answer.status == 413
+    check_headers(answer)
+    assert answer.headers.get_all("Content-Type") == [expected]
+    assert answer.headers.get_all("Cache-Control") == ["no-cache"]
+    if expected == JSON:
+        assert answer.json == {"error": "The request body is larger than 4096 bytes."}
+    else:
+        assert b"<h1>Error 413</h1>" in answer.body
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "allow"),
+    [
+        ("TRACE", "/query", {}, 405, "OPTIONS, POST"),
+        ("TRACE", "/query?x", {}, 405, "OPTIONS, POST"),
+        ("TRACE", "/", {}, 405, "GET, HEAD, OPTIONS"),
+        ("GET", "/error.json", {}, 404, None),  # where nginx keeps its own errors
+        ("GET", "/", {"X-Long": "x" * 9000}, 431, None),
+        ("POST", "/", {"Transfer-Encoding": "gzip"}, 501, None),
+        ("GET", "/", {"Host": "a b"}, 400, None),
+    ],
+)
+def test_each_of_nginxs_own_errors_is_hardened(balancer, method, path, headers, status, allow):
+    answer = balancer.ask(method, path, headers={"Accept": JSON} | headers)
+    assert answer.status == status
+    check_headers(answer)
+    assert answer.headers["Allow"] == allow
+    assert list(answer.json) == ["error"]
+
+
+def test_a_head_request_gets_no_body_with_its_error(balancer):
+    answer = balancer.ask("HEAD", "/error.json")
+    assert answer.status == 404
+    assert answer.body == b""
+    check_headers(answer)
 
 
 def test_a_body_over_4_kb_is_refused(balancer):
     assert balancer.ask("POST", "/query", "x" * 4096).status == 200
-    answer = balancer.ask("POST", "/query", "x" * 4097)
-    assert answer.status == 413
-    assert answer.headers["X-Edge-Cache"] == "off"
+    assert balancer.ask("POST", "/query", "x" * 4097).status == 413
 
 
 def test_large_json_is_compressed_and_a_small_answer_is_not(balancer):
@@ -130,8 +198,8 @@ def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
                 assert answer.status == 503
                 assert answer.seconds < 0.1
                 assert answer.headers["Retry-After"] == "1"
-                assert answer.headers["X-Edge-Cache"] == "off"
                 assert answer.headers["Content-Type"] == content_type
+                check_headers(answer)
                 assert answer.body.startswith(text)
         for upstream in chosen:
             upstream.start()
@@ -140,13 +208,18 @@ def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
         nginx.stop()
 
 
-def test_a_client_with_a_slow_header_is_closed_within_10_s(balancer):
-    with socket.create_connection(("127.0.0.1", balancer.port), timeout=11) as client:
-        start = time.monotonic()
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        try:
-            closed = client.recv(1024)
-        except ConnectionResetError:
-            closed = b""
-        assert closed == b""
-        assert time.monotonic() - start < 10
+def test_clients_with_a_slow_header_or_body_are_closed_within_10_s(balancer):
+    start = time.monotonic()
+    head = b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+    clients = []
+    for data in (head + b"X-Slow: ", head + b"\r\nloca"):
+        clients.append(socket.create_connection(("127.0.0.1", balancer.port), timeout=11))
+        clients[-1].sendall(data)
+    for client in clients:
+        with client:
+            try:
+                closed = client.recv(1024)
+            except ConnectionResetError:
+                closed = b""
+            assert closed == b""
+            assert time.monotonic() - start < 10

@@ -1,0 +1,92 @@
+"""RATE_LIMIT: who asks too often gets 429, nobody else does, and no header changes who it is."""
+
+import itertools
+import time
+
+import pytest
+
+from .conftest import Nginx, poll
+
+RATE = 2  # requests/s
+BURST = 10  # requests that may come at once
+
+addresses = (f"127.0.1.{number}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory, upstreams):
+    nginx = Nginx(tmp_path_factory.mktemp("limited"), upstreams, rate_limit=str(RATE))
+    yield nginx
+    nginx.stop()
+
+
+@pytest.fixture
+def address():
+    """An address that no other test asks from."""
+    return next(addresses)
+
+
+def flood(nginx, address, count=60, **options):
+    """Answers by status; fails where more were served than the limit allows."""
+    start = time.monotonic()
+    answers = [nginx.ask(source=address, **options) for _ in range(count)]
+    served = [answer for answer in answers if answer.status == 200]
+    refused = [answer for answer in answers if answer.status == 429]
+    assert len(served) + len(refused) == count
+    assert len(served) <= 1 + BURST + RATE * (time.monotonic() - start) + 1
+    return served, refused
+
+
+@pytest.mark.parametrize(
+    ("accept", "text"),
+    [
+        ("application/json", b'{"error": "Too many requests from your address.'),
+        ("text/html", b"<!doctype html>"),
+    ],
+)
+def test_requests_above_the_limit_are_429_with_a_time_to_come_back(limited, address, accept, text):
+    served, refused = flood(limited, address, headers={"Accept": accept})
+    assert len(served) > BURST
+    assert refused
+    for answer in refused:
+        assert answer.headers.get_all("Retry-After") == ["1"]
+        assert answer.headers["Content-Type"] == accept
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.body.startswith(text)
+    poll(lambda: limited.ask(source=address).status == 200, seconds=2)
+
+
+def test_other_addresses_are_not_limited(limited, address):
+    assert flood(limited, address)[1]
+    assert limited.ask(source=next(addresses)).status == 200
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+def test_no_header_makes_a_client_someone_else(limited, address, name):
+    flood(limited, address)
+    start = time.monotonic()
+    answers = [
+        limited.ask(source=address, headers={name: f"10.0.0.{number}"}) for number in range(60)
+    ]
+    served = sum(answer.status == 200 for answer in answers)
+    assert served <= RATE * (time.monotonic() - start) + 1
+
+
+def test_the_health_check_is_never_limited(limited, address):
+    assert flood(limited, address)[1]
+    answers = {limited.ask(path="/health-check", source=address).status for _ in range(60)}
+    assert answers == {200}
+
+
+def test_without_a_limit_everyone_is_served(balancer, address):
+    assert {balancer.ask(source=address).status for _ in range(60)} == {200}
+
+
+def test_the_edge_cache_does_not_serve_around_it(tmp_path, upstreams, address):
+    nginx = Nginx(tmp_path, upstreams, edge_cache="on", rate_limit=str(RATE))
+    try:
+        served, refused = flood(nginx, address, path="/?x-accel-expires=60")
+    finally:
+        nginx.stop()
+    assert "hit" in {answer.headers["X-Edge-Cache"] for answer in served}
+    assert refused
