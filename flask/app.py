@@ -174,6 +174,12 @@ def _add_service_routes(app: Flask, database: Database, cache: Cache, locations:
         headers = {"X-Total-Count": str(matches)}
         return Response(json.dumps(names), headers=headers, content_type=JSON)
 
+    description = Path(__file__).with_name("openapi.yaml").read_bytes()
+
+    @app.get("/openapi.yaml")
+    def openapi() -> Response:
+        return Response(description, content_type="application/yaml")
+
     @app.get("/health-check")
     def health_check() -> Response:
         return Response("success", content_type="text/plain; charset=utf-8")

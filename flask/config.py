@@ -38,6 +38,7 @@ class Settings:
     pool_minconn: int
     pool_maxconn: int
     cache: bool
+    memory_cache: bool
     cache_expiry: int
     web_concurrency: int
     flask_replicas: int
@@ -60,6 +61,7 @@ class Settings:
             pool_minconn=_integer(environ, "POOL_MINCONN", 5, 0, 1000),
             pool_maxconn=_integer(environ, "POOL_MAXCONN", 15, 1, 1000),
             cache=_boolean(environ, "CACHE", "true"),
+            memory_cache=_boolean(environ, "MEMORY_CACHE", "true"),
             cache_expiry=_integer(environ, "CACHE_EXPIRY", 300, 1, 86_400),
             web_concurrency=_integer(environ, "WEB_CONCURRENCY", 1, 1, 64),
             flask_replicas=_integer(environ, "FLASK_REPLICAS", 3, 1, 1000),
@@ -134,9 +136,12 @@ def _password(environ: Mapping[str, str]) -> str:
     if password:
         return password
     try:
-        return Path(path).read_text().rstrip("\n")
+        password = Path(path).read_text().rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(
             f"POSTGRES_PASSWORD_FILE is {path!r}: expected a readable file ({reason})"
         ) from error
+    if not password:
+        raise ConfigError(f"POSTGRES_PASSWORD_FILE is {path!r}: expected a password, it is empty")
+    return password

@@ -25,6 +25,7 @@ workers = _settings.web_concurrency
 # PostgreSQL holds no thread that the form or /health-check would need.
 worker_class = "gevent"
 worker_connections = 2000  # nginx and clients keep their connections open
+limit_request_line = 8190  # bytes, the highest; nginx refuses as many, with an error like the app's
 keepalive = 75  # seconds; longer than nginx keeps an idle upstream connection (60)
 timeout = 30  # seconds without a sign of life until the master kills a worker
 graceful_timeout = 20  # seconds for requests under way at a stop; Compose kills after 30

@@ -46,8 +46,19 @@ def client(valkey):
 
 
 @pytest.fixture
+def settings(settings):
+    """Redis alone: most tests look at what it is asked; those of the memory say so."""
+    return dataclasses.replace(settings, memory_cache=False)
+
+
+@pytest.fixture
 def cache(settings, valkey):
     return Cache(settings)
+
+
+@pytest.fixture
+def memory_cache(settings, valkey):
+    return Cache(dataclasses.replace(settings, memory_cache=True))
 
 
 def state_of(cache, source):
@@ -289,7 +300,6 @@ def test_redis_down_is_a_bypass(cache, source, valkey):
     start = time.monotonic()
     assert [state_of(cache, source) for _ in range(100)] == ["bypass"] * 100
     assert time.monotonic() - start < 0.5
-    assert source.reads == 1  # one result serves a burst
     assert cache.state() == "down"
 
 
@@ -339,3 +349,64 @@ def test_redis_failing_within_a_flight(cache, source, valkey):
         valkey.kill()
         source.may_answer.set()
         assert flight.result(5) == "miss"
+
+
+def test_memory_answers_without_redis(memory_cache, source, valkey):
+    assert state_of(memory_cache, source) == "miss"
+    valkey.kill()
+    assert [state_of(memory_cache, source) for _ in range(100)] == ["hit"] * 100
+    assert source.reads == 1
+
+
+def test_memory_takes_over_what_redis_has(cache, memory_cache, source, valkey):
+    state_of(cache, source)
+    assert state_of(memory_cache, source) == "hit"
+    valkey.kill()
+    assert state_of(memory_cache, source) == "hit"
+
+
+def test_without_redis_one_answer_serves_the_next_requests(memory_cache, source, valkey):
+    valkey.kill()
+    assert state_of(memory_cache, source) == "bypass"
+    assert [state_of(memory_cache, source) for _ in range(100)] == ["hit"] * 100
+    assert source.reads == 1
+
+
+def test_memory_keeps_the_end_that_redis_knows(cache, memory_cache, source, client):
+    state_of(cache, source)
+    end = json.loads(client.get(KEY))["expires"]
+    for _ in range(2):
+        answer, _ = memory_cache.fetch("Portland", source)
+        assert answer.expires == end
+
+
+def test_memory_leaves_an_answer_near_its_end_to_redis(settings, valkey, source, client):
+    cache = Cache(dataclasses.replace(settings, memory_cache=True, cache_expiry=2))
+    assert state_of(cache, source) == "miss"
+    # As if another replica had computed it anew.
+    fresh = {"average_temperature": 20.0, "records": 750, "expires": time.time() + 2}
+    client.set(KEY, json.dumps(fresh))
+    wait_until(lambda: cache.fetch("Portland", source)[0].average.temperature == 20.0, seconds=3)
+    assert source.reads == 1
+
+
+def test_memory_has_a_limit(memory_cache, source, valkey, monkeypatch):
+    monkeypatch.setattr("cache.MEMORY_ANSWERS", 2)
+    for location in ("A", "B", "C"):
+        memory_cache.fetch(location, source)
+    valkey.kill()
+    states = [memory_cache.fetch(location, source)[1] for location in ("B", "C", "A")]
+    assert states == ["hit", "hit", "bypass"]
+
+
+def test_memory_forgets_answers_without_records(memory_cache, valkey):
+    source = Source(Average(None, 0))
+    for _ in range(2):
+        memory_cache.fetch("Nowhere", source)
+    assert source.reads == 2
+
+
+def test_cache_false_keeps_nothing_in_memory(settings, source):
+    cache = Cache(dataclasses.replace(settings, cache=False, memory_cache=True))
+    assert [state_of(cache, source) for _ in range(2)] == ["bypass"] * 2
+    assert source.reads == 2

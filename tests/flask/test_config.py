@@ -73,5 +73,15 @@ def test_password_from_a_file(tmp_path):
     assert settings.postgres_password == "from-file"
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "it is empty"), (b"\n", "it is empty"), (b"\xff\n", "not UTF-8")],
+)
+def test_an_unusable_password_file_is_one_line(tmp_path, content, words):
+    (tmp_path / "password").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^POSTGRES_PASSWORD_FILE is '.+': .*{words}"):
+        Settings.from_env({"POSTGRES_PASSWORD_FILE": str(tmp_path / "password")})
+
+
 def test_the_password_is_not_printed():
     assert "secret-word" not in repr(Settings.from_env(MINIMUM))

@@ -1,0 +1,31 @@
+"""flask/openapi.yaml tells the truth: the stack answers good and bad input as it says."""
+
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import schemathesis
+from hypothesis import settings
+
+DESCRIPTION = Path(__file__).parents[1] / "flask" / "openapi.yaml"
+EXAMPLES = 100  # made-up requests per operation, besides those at the edges of its rules
+
+
+api = schemathesis.openapi.from_path(DESCRIPTION)
+
+
+@pytest.fixture(scope="module", params=["application/json", "text/html"])
+def accept(request):
+    return request.param
+
+
+@api.parametrize()
+@settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None)
+def test_the_stack_answers_as_described(case, stack, accept):
+    case.call_and_validate(stack.url, headers={"Accept": accept})
+
+
+def test_the_app_serves_its_description(stack):
+    with urlopen(stack.url + "/openapi.yaml", timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "application/yaml"
+        assert answer.read() == DESCRIPTION.read_bytes()
