@@ -58,6 +58,7 @@ DEFAULTS = Cell()
 class Plan:
     """What all cells of a run have in common."""
 
+    target: str  # local: plain processes; compose: containers
     rows: int
     spawn_rate: int  # users/s
     warm_up: int  # seconds under full load before the measured ones

@@ -16,6 +16,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / room) for room in ("local
 
 import judge
 from cells import PATTERNS, Cell, CellError, Plan, matrix, open_loop, quick, select
+from compose_stack import ComposeStack
 from machine import describe
 from measure import LOCUST_FILES, measure
 from processes import StackError
@@ -26,17 +27,19 @@ from weather import WeatherError
 ROOM = Path(__file__).resolve().parent
 FIRST_PROBE = 200  # users
 PRECISION = 0.05  # of the limit, relative
-SETTINGS = ("POOL_MINCONN", "POOL_MAXCONN", "CACHE_EXPIRY", "WEB_CONCURRENCY")
+SETTINGS = ("POOL_MINCONN", "POOL_MAXCONN", "CACHE_EXPIRY", "MEMORY_CACHE", "WEB_CONCURRENCY")
 
 
 class Run:
     """Measures cells that are not measured yet, and keeps what came out of each."""
 
-    def __init__(self, folder: Path, plan: Plan, data_dir: Path) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, make_stack: Callable[[Cell], LocalStack | ComposeStack]
+    ) -> None:
         self._cells = folder / "cells"
         self._cells.mkdir(parents=True, exist_ok=True)
         self._plan = plan
-        self._data_dir = data_dir
+        self._make_stack = make_stack
 
     def known(self, cell: Cell) -> dict[str, Any] | None:
         """The result of a cell if it is there and valid; raises CellError for another plan."""
@@ -54,7 +57,7 @@ class Run:
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         started = time.time()
-        with LocalStack(cell, self._data_dir, self._plan.rows) as stack:
+        with self._make_stack(cell) as stack:
             result = measure(cell, self._plan, stack)
             result["versions"] = stack.versions()
         result["machine"] = describe()
@@ -185,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, help="measured seconds (60; quick: 8)")
     parser.add_argument("--processes", type=int, default=1, help="of Locust (1)")
     parser.add_argument("--seed", type=int, default=42, help="of the order of the cells (42)")
+    parser.add_argument(
+        "--target", choices=("local", "compose"), default="local", help="plain processes, or Docker"
+    )
     parser.add_argument("--data-dir", type=Path, default=ROOM.parent / ".local")
     parser.add_argument("--out", type=Path, default=ROOM / "results" / "experiments")
     return parser
@@ -196,6 +202,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     plan = Plan(
+        target=options.target,
         rows=options.rows,
         spawn_rate=options.spawn_rate or (250 if options.quick else 100),
         warm_up=options.warm_up or (3 if options.quick else 10),
@@ -216,15 +223,24 @@ def main() -> int:
         if options.list:
             print("\n".join(cell.name for cell in cells))
             return 0
-        good = run_all(Run(options.out, plan, options.data_dir), cells, plan.seed)
+        good = run_all(_run(options, plan), cells, plan.seed)
     except (CellError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0 if good else 1
 
 
+def _run(options: argparse.Namespace, plan: Plan) -> Run:
+    def make_stack(cell: Cell) -> LocalStack | ComposeStack:
+        if plan.target == "compose":
+            return ComposeStack(cell, plan.rows)
+        return LocalStack(cell, options.data_dir, plan.rows)
+
+    return Run(options.out, plan, make_stack)
+
+
 def _find_limits(options: argparse.Namespace, plan: Plan) -> int:
-    run = Run(options.out, plan, options.data_dir)
+    run = _run(options, plan)
     for pattern in options.patterns:
         search(run, Cell(pattern), judge.LIMIT, options.out / f"limit-{pattern}.json")
     return 0

