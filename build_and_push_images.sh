@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds every image of the stack, then pushes them to a registry.
+# Builds every image of the stack, lists what is in it, then pushes them to a registry.
 set -euo pipefail
 
 IMAGES=(data-populator data-query flask nginx simulate)
@@ -9,13 +9,15 @@ usage() {
 Usage: build_and_push_images.sh [options]
 
 Builds data-populator, data-query, flask, nginx and simulate, then pushes them as REGISTRY/IMAGE:TAG.
-Stops at the first failure; nothing is pushed before every image is built.
+The packages in each image are listed in IMAGE.cdx.json (a CycloneDX bill of materials; needs Python
+3.11). Stops at the first failure; nothing is pushed before every image is built.
 
   --registry REGISTRY   where to push, with its namespace, e.g. ghcr.io/me/weather   [$REGISTRY]
   --ecr                 push to the repositories that Terraform made, and log in there; needs
                         terraform (with the state in terraform/) and the AWS CLI
   --tag TAG             default: the git revision, with -dirty after uncommitted edits   [$TAG]
   --platforms LIST      e.g. linux/amd64,linux/arm64; needs docker buildx   [$PLATFORMS]
+  --sbom DIR            where the bills of materials go; default: sbom beside this script   [$SBOM]
   --build-only          build, do not push; needs no registry
   --help                this text
 
@@ -33,10 +35,11 @@ revision() {
     fail "no git revision to name the images after; set TAG or --tag" 2
 }
 
-registry=${REGISTRY:-} tag=${TAG:-} platforms=${PLATFORMS:-} push=true ecr=false
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+registry=${REGISTRY:-} tag=${TAG:-} platforms=${PLATFORMS:-} sbom=${SBOM:-$here/sbom} push=true ecr=false
 while [ $# -gt 0 ]; do
   case $1 in
-    --registry | --tag | --platforms)
+    --registry | --tag | --platforms | --sbom)
       [ -n "${2:-}" ] || fail "$1 needs a value" 2
       declare "${1#--}=$2"
       shift
@@ -68,7 +71,8 @@ is_in_ecr() {
     --image-ids "imageTag=$tag" >/dev/null 2>&1
 }
 
-cd "$(dirname "${BASH_SOURCE[0]}")"
+[[ $sbom == /* ]] || sbom=$PWD/$sbom
+cd "$here"
 if $ecr; then
   $push || fail "--ecr and --build-only exclude each other" 2
   [ -z "$registry" ] || fail "--ecr and --registry (or REGISTRY) exclude each other" 2
@@ -89,6 +93,22 @@ build() {
   fi
 }
 
+# The file system of an image as a tar; for a platform in LIST it comes from the build cache.
+file_system() {
+  if [ -n "${2:-}" ]; then
+    docker buildx build --platform "$2" --output type=tar,dest=- "$1"
+  else
+    local container status=0
+    container=$(docker create "$(reference "$1")") || return
+    docker export "$container" || status=$?
+    docker rm "$container" >/dev/null && return "$status"
+  fi
+}
+
+list_packages() { # list_packages IMAGE [PLATFORM]
+  file_system "$@" | python3 sbom.py "$1" "$tag" >"$sbom/$1${2:+-${2//\//-}}.cdx.json"
+}
+
 push() {
   if $ecr && is_in_ecr "$1"; then
     echo "It is there already"
@@ -102,9 +122,14 @@ push() {
   fi
 }
 
+mkdir -p "$sbom" || fail "cannot write to $sbom"
+IFS=, read -ra each_platform <<<"$platforms"
 for image in "${IMAGES[@]}"; do
   echo "Building $(reference "$image")"
   build "$image" || fail "building $image failed"
+  for platform in "${each_platform[@]:-}"; do
+    list_packages "$image" "$platform" || fail "listing the packages in $image failed"
+  done
 done
 if $push; then
   for image in "${IMAGES[@]}"; do

@@ -66,8 +66,12 @@ def _password(environ: Mapping[str, str]) -> str:
     if password:
         return password
     try:
-        return Path(path).read_text().rstrip("\n")
-    except OSError as error:
+        password = Path(path).read_text().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(
-            f"POSTGRES_PASSWORD_FILE is {path!r}: expected a readable file ({error.strerror})"
+            f"POSTGRES_PASSWORD_FILE is {path!r}: expected a readable file ({reason})"
         ) from error
+    if not password:
+        raise ConfigError(f"POSTGRES_PASSWORD_FILE is {path!r}: expected a password, it is empty")
+    return password

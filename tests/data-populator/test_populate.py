@@ -234,6 +234,10 @@ def test_a_ledger_without_its_rows_is_refused(database):
             " (No such file or directory)",
         ),
         (
+            {"POSTGRES_PASSWORD_FILE": "/dev/null", "POSTGRES_PASSWORD": ""},
+            "POSTGRES_PASSWORD_FILE is '/dev/null': expected a password, it is empty",
+        ),
+        (
             {"POSTGRES_PASSWORD": ""},
             "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE: neither is set,"
             " expected exactly one of them",

@@ -151,9 +151,20 @@ def test_no_server_fails_with_its_reason(mutant):
     assert re.fullmatch(r"data-query: PostgreSQL: .*port 1 failed: .*\n", gate.stderr), gate.stderr
 
 
-def test_a_bad_setting_is_one_line(mutant):
-    gate = query(mutant, TOTAL_RECORDS="-5")
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        (
+            {"TOTAL_RECORDS": "-5"},
+            "TOTAL_RECORDS is '-5': expected a whole number from 1 to 2147483647",
+        ),
+        (
+            {"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/dev/null"},
+            "POSTGRES_PASSWORD_FILE is '/dev/null': expected a password, it is empty",
+        ),
+    ],
+)
+def test_a_bad_setting_is_one_line(mutant, variables, line):
+    gate = query(mutant, **variables)
     assert gate.returncode == 2
-    assert gate.stderr == (
-        "data-query: TOTAL_RECORDS is '-5': expected a whole number from 1 to 2147483647\n"
-    )
+    assert gate.stderr == f"data-query: {line}\n"

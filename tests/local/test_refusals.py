@@ -19,10 +19,16 @@ from .conftest import poll
         ("CACHE", "maybe", "CACHE is 'maybe': expected"),
         ("POSTGRES_PORT", "x", "POSTGRES_PORT is 'x': expected a whole number"),
         ("EDGE_CACHE", "maybe", "EDGE_CACHE is 'maybe': expected on or off"),
+        ("RATE_LIMIT", "0", "RATE_LIMIT is '0': expected off or a whole number"),
         ("NGINX_PORT", "http", "NGINX_PORT is 'http': expected a whole number"),
         ("FLASK_REPLICAS", "0", "FLASK_REPLICAS is '0': expected a whole number"),
         ("BIND_ADDRESS", "here", "BIND_ADDRESS is 'here': expected an IPv4 address"),
         ("POSTGRES_PASSWORD_FILE", "/none", "POSTGRES_PASSWORD_FILE is '/none': expected"),
+        (
+            "POSTGRES_PASSWORD_FILE",
+            "/dev/null",
+            "POSTGRES_PASSWORD_FILE is '/dev/null': expected a",
+        ),
     ],
 )
 def test_a_bad_variable_is_refused_before_anything_starts(run, name, value, reason):

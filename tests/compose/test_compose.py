@@ -1,107 +1,20 @@
 """The stack in containers: gating, health, balance, hardening, isolation and restarts."""
 
 import json
-import os
 import re
-import socket
 import subprocess
 import time
 from datetime import datetime
-from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from compose_project import poll
 
-ROOT = Path(__file__).parents[1]
 JOBS = ["data-populator", "data-query"]
 REPLICAS = ["flask", "flask_replica_1", "flask_replica_2"]
 LONG_RUNNING = ["db", "redis", *REPLICAS, "nginx"]
 RECORDS = 10_000
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def poll(question, seconds, what):
-    """Ask until the answer is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
-    return answer
-
-
-class Project:
-    """A Compose project on free ports that neither .env nor the shell's settings reach."""
-
-    def __init__(self, name, **settings):
-        names = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.sample").read_text(), re.MULTILINE)
-        self.env = {k: v for k, v in os.environ.items() if k not in names}
-        self.env |= {"COMPOSE_PROJECT_NAME": f"{name}-{os.getpid()}"}
-        self.env |= {"NGINX_PORT": str(free_port()), "FLASK_PORT": str(free_port()), **settings}
-        self.url = f"http://127.0.0.1:{self.env['NGINX_PORT']}"
-
-    def start(self, *arguments):
-        """A docker compose command that goes on while the test does."""
-        command = ["docker", "compose", "--env-file", os.devnull, *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=ROOT, env=self.env, stdout=pipe, stderr=pipe, text=True
-        )
-
-    def compose(self, *arguments, check=True):
-        """A docker compose command that has ended."""
-        with self.start(*arguments) as process:
-            stdout, stderr = process.communicate()
-        result = subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-        if check and result.returncode:
-            pytest.fail(f"docker compose {' '.join(arguments)}: {result.stderr[-4000:]}")
-        return result
-
-    def up(self):
-        """Start everything; the seconds until everything is healthy."""
-        started = time.monotonic()
-        result = self.compose("up", "--wait", check=False)
-        if result.returncode:
-            logs = self.compose("logs", "--tail", "20", check=False).stdout
-            pytest.fail(f"up failed: {result.stderr[-2000:]}\n{logs[-6000:]}")
-        return time.monotonic() - started
-
-    def inspect(self, service):
-        container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
-        return json.loads(subprocess.check_output(["docker", "inspect", container]))[0]
-
-    def exec(self, service, *command, check=True):
-        return self.compose("exec", "-T", service, *command, check=check)
-
-    def get(self, path, **headers):
-        with urlopen(Request(self.url + path, headers=headers), timeout=10) as response:
-            return response.headers, response.read().decode()
-
-    def serving(self):
-        try:
-            return self.get("/health-check")[0]["X-Served-By"]
-        except (URLError, OSError):
-            return None
-
-
-@pytest.fixture(scope="module")
-def make_project(docker_engine):
-    """Compose projects that are removed with their volumes, whatever happens."""
-    projects = []
-
-    def make(name, **settings):
-        projects.append(Project(name, **settings))
-        return projects[-1]
-
-    yield make
-    for project in projects:
-        project.compose("down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +92,8 @@ def test_container_is_hardened(project, service):
     assert host["PidsLimit"] > 0
     assert host["Memory"] > 0
     assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+    assert host["RestartPolicy"]["Name"] == ("no" if service in JOBS else "unless-stopped")
+    assert "bind" not in {mount["Type"] for mount in container["Mounts"]}  # nothing of the host
 
 
 @pytest.mark.parametrize("service", LONG_RUNNING)
@@ -196,16 +111,16 @@ def test_stop_grace_outlasts_gunicorn(project):
         assert project.inspect(name)["Config"].get("StopTimeout", 10) > 20
 
 
-@pytest.mark.parametrize("service", ["db", "redis", *JOBS])
-def test_nothing_of_backnet_is_published(project, service):
-    assert not project.inspect(service)["HostConfig"]["PortBindings"]
-
-
 @pytest.mark.parametrize("service", ["flask", "nginx"])
 def test_published_on_loopback_only(project, service):
     ports = project.inspect(service)["NetworkSettings"]["Ports"]
     bindings = [b for port in ports.values() if port for b in port]
     assert [b["HostIp"] for b in bindings] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("service", ["db", "redis", *JOBS, *REPLICAS[1:]])
+def test_nothing_else_is_published(project, service):
+    assert not project.inspect(service)["HostConfig"]["PortBindings"]
 
 
 @pytest.mark.parametrize(("service", "port"), [("db", 5432), ("redis", 6379)])
@@ -221,9 +136,12 @@ def test_nginx_cannot_reach(project, service, port):
 
 
 def test_backnet_has_no_way_out(project):
+    """Docker forwards nothing between an internal network and the outside."""
     network = f"{project.env['COMPOSE_PROJECT_NAME']}_backnet"
     inspected = subprocess.check_output(["docker", "network", "inspect", network])
     assert json.loads(inspected)[0]["Internal"]
+    for service in ("db", "redis", *JOBS):
+        assert list(project.inspect(service)["NetworkSettings"]["Networks"]) == [network]
 
 
 def test_bad_setting_is_one_line_and_flask_never_starts(make_project, project):
