@@ -25,12 +25,14 @@ sys.path += [
     str(Path(__file__).resolve().parents[1] / room) for room in ("local", "simulate", "flask")
 ]
 
+import sql
 from bare import BODY
 from machine import ROOT, describe
 from open_loop import Request, percentile
 from open_loop import run as run_open_loop
 from processes import free_ports
 from proxy import Nginx
+from sql import SMALL_ROWS
 from stack import Replica, Stack, is_healthy
 from table import print_table, spread
 
@@ -51,21 +53,28 @@ class Variant:
     replicas: int = 3
     edge_cache: str = "off"
     cache: str = "true"
+    memory_cache: str = "true"
 
 
 BARE = Variant("bare Flask", folder="benchmarks", app="bare:app")
 EDGE = Variant("edge cache", edge_cache="on")
-REDIS = Variant("Redis")
+MEMORY = Variant("memory and Redis")
+REDIS = Variant("Redis alone", memory_cache="false")
 SQL = Variant("PostgreSQL", cache="false")
 VARIANTS = [
     variant if replicas == 3 else replace(variant, name=f"{variant.name}, 1 replica", replicas=1)
     for replicas in (3, 1)
-    for variant in (BARE, EDGE, REDIS, SQL)
+    for variant in (BARE, EDGE, MEMORY, REDIS, SQL)
 ]
 RATIOS = {
     "edge cache / constant": ("edge cache", "nginx constant"),
-    "Redis / bare Flask": ("Redis", "bare Flask"),
+    "memory and Redis / bare Flask": ("memory and Redis", "bare Flask"),
+    "Redis alone / bare Flask": ("Redis alone", "bare Flask"),
     "PostgreSQL / bare Flask": ("PostgreSQL", "bare Flask"),
+}
+SQL_RATIOS = {
+    "average / SELECT 1": ("average", "SELECT 1"),
+    f"average / the same of {SMALL_ROWS:,} rows": ("average", f"average, {SMALL_ROWS:,} rows"),
 }
 
 
@@ -96,7 +105,14 @@ class Bench:
     @contextlib.contextmanager
     def variant(self, variant: Variant) -> Iterator[str]:
         """URL of an nginx in front of a variant's own replicas."""
-        environ = os.environ | self._stack.client_environ | {"CACHE": variant.cache}
+        environ = (
+            os.environ
+            | self._stack.client_environ
+            | {
+                "CACHE": variant.cache,
+                "MEMORY_CACHE": variant.memory_cache,
+            }
+        )
         replicas = [
             Replica(
                 *(f"replica-{port}", port, self._folder, environ),
@@ -144,6 +160,9 @@ class Bench:
         times = [sample.response_time * 1000 for sample in samples]
         return {"p50_ms": statistics.median(times), "p99_ms": percentile(times, 99)}
 
+    def sql(self) -> dict[str, dict[str, float]]:
+        return sql.measure(self._stack.client_environ, self.locations)
+
     def query(self, number: int) -> Request:
         location = self.locations[number * 7919 % len(self.locations)]
         body = urlencode({"location": location}).encode()
@@ -179,7 +198,7 @@ def ten_locations(_number: int) -> Request:
 
 def measure_round(bench: Bench, seconds: int) -> dict[str, dict[str, float]]:
     """Every variant once, warmed up by the same load."""
-    results = {}
+    results = bench.sql()
     with bench.constant() as url:
         bench.wrk(url, 1)
         results["nginx constant"] = bench.wrk(url, seconds)
@@ -187,10 +206,10 @@ def measure_round(bench: Bench, seconds: int) -> dict[str, dict[str, float]]:
         with bench.variant(variant) as url:
             bench.wrk(url, 3)
             results[variant.name] = bench.wrk(url, seconds)
-            if variant in (EDGE, REDIS):
+            if variant in (EDGE, MEMORY, REDIS):
                 name = f"{variant.name}, {FIXED_RATE}/s"
                 results[name] = bench.fixed_rate(url, seconds, bench.query)
-            if variant == REDIS:
+            if variant == MEMORY:
                 results[f"form, {FIXED_RATE}/s"] = bench.fixed_rate(url, seconds, form)
                 results[f"locations, {FIXED_RATE}/s"] = bench.fixed_rate(
                     url, seconds, ten_locations
@@ -205,13 +224,9 @@ def summarize(rounds: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[s
         for name, values in rounds[0].items()
         for unit in values
     }
-    for name, (ours, peer) in RATIOS.items():
-        summary[name] = spread(
-            [
-                round_[ours]["requests_per_second"] / round_[peer]["requests_per_second"]
-                for round_ in rounds
-            ]
-        )
+    for ratios, unit in ((RATIOS, "requests_per_second"), (SQL_RATIOS, "p50_us")):
+        for name, (ours, peer) in ratios.items():
+            summary[name] = spread([round_[ours][unit] / round_[peer][unit] for round_ in rounds])
     return summary
 
 
