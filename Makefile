@@ -4,6 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 ROOMS := flask data-populator data-query simulate local tests
+LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
 # .env as Compose reads it: a variable that the shell sets wins.
 DOTENV := shell_env=$$(export -p); set -a; [ ! -f .env ] || . ./.env; set +a; eval "$$shell_env"
@@ -60,6 +61,14 @@ logs: ## follow the logs of the containers
 test: .venv/.tests .venv/checkov/bin/checkov ## run every test
 	.venv/bin/python -m pytest
 
+.PHONY: faults
+faults: .venv/.tests ## kill, freeze and overload the stack, and see what its clients notice (10 minutes)
+	FULL_DRILLS=1 .venv/bin/python -m pytest tests/faults
+
+.PHONY: soak
+soak: .venv/.tests ## ten minutes of random faults
+	.venv/bin/python -m pytest tests/faults -m soak
+
 .PHONY: benchmark-load
 benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (6 minutes)
 	.venv/bin/python benchmarks/load.py
@@ -74,6 +83,15 @@ lint: .venv/.tests ## check the style of Python, shell and Dockerfiles
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
 	.venv/bin/hadolint */Dockerfile
+
+# --strict: a package that PyPI knows nothing about is a failure, not "no known vulnerabilities".
+.PHONY: audit
+audit: .venv/.tests ## look up known vulnerabilities of every pinned package on PyPI
+	@failed=; for lock in $(LOCKS); do \
+	  echo "$$lock"; \
+	  .venv/bin/pip-audit --strict --require-hashes --disable-pip -r "$$lock" || failed="$$failed $$lock"; \
+	done; \
+	[ -z "$$failed" ] || { echo "Failed:$$failed" >&2; exit 1; }
 
 .PHONY: format
 format: .venv/.tests ## format the Python code and mend what ruff can

@@ -4,8 +4,9 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg2
@@ -15,6 +16,27 @@ from postgres import Postgres
 from processes import free_ports, unprivileged_user
 
 PASSWORD = "only-for-tests"
+
+
+def connect(environ: Mapping[str, str]) -> psycopg2.extensions.connection:
+    """A connection to the database that these variables name; the caller closes it."""
+    return psycopg2.connect(
+        host=environ["POSTGRES_HOST"],
+        port=environ["POSTGRES_PORT"],
+        dbname=environ["POSTGRES_DB"],
+        user=environ["POSTGRES_USER"],
+        password=environ["POSTGRES_PASSWORD"],
+    )
+
+
+def sql_averages(environ: Mapping[str, str]) -> dict[str, tuple[Decimal, int]]:
+    """Every location's average and number of records, by SQL over all rows."""
+    with closing(connect(environ)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT location, round(avg(temperature::numeric), 2), count(*)"
+            " FROM weather_data GROUP BY 1"
+        )
+        return {location: (average, records) for location, average, records in cursor}
 
 
 @contextmanager
@@ -57,13 +79,7 @@ class Database:
 
     def connect(self):
         """A new connection; the caller closes it."""
-        return psycopg2.connect(
-            host="127.0.0.1",
-            port=self.environ["POSTGRES_PORT"],
-            dbname=self.name,
-            user=self.environ["POSTGRES_USER"],
-            password=PASSWORD,
-        )
+        return connect(self.environ)
 
     def execute(self, statement, *arguments):
         """Run a statement and return the cursor, committed."""
