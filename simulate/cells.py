@@ -47,7 +47,7 @@ class Cell:
     def settings(self) -> str:
         """The levers in words."""
         replicas = f"{self.replicas} replica{'s' if self.replicas > 1 else ''}"
-        switches = (("pool", self.pooling), ("Redis", self.cache), ("edge", self.edge))
+        switches = (("pool", self.pooling), ("cache", self.cache), ("edge", self.edge))
         return ", ".join([replicas, *(f"{what} {_on(on)}" for what, on in switches)])
 
 

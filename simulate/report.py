@@ -18,7 +18,7 @@ LEVERS = {  # one lever moved away from the default settings
     "default settings": {},
     "1 replica": {"replicas": 1},
     "no pool": {"pooling": False},
-    "no Redis cache": {"cache": False},
+    "no cache": {"cache": False},
     "with edge cache": {"edge": True},
 }
 
@@ -184,7 +184,7 @@ def tiers(result: Result) -> dict[str, float]:
     from_edge = edge.get("hit", 0)
     counts = {
         "edge cache": from_edge,
-        "Redis": cache.get("hit", 0) + cache.get("stale", 0),
+        "memory or Redis": cache.get("hit", 0) + cache.get("stale", 0),
         "PostgreSQL, then cached": cache.get("miss", 0),
         # X-Cache is bypass on answers of the edge cache, too, and on errors.
         "PostgreSQL uncached, or an error": cache.get("bypass", 0) - from_edge,

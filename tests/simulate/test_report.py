@@ -112,7 +112,7 @@ def test_tiers_add_up_and_the_edge_is_not_counted_twice(recorded):
     shares = tiers(result)
     assert shares == {
         "edge cache": 60,
-        "Redis": 25,
+        "memory or Redis": 25,
         "PostgreSQL, then cached": 10,
         "PostgreSQL uncached, or an error": 5,
     }

@@ -1,0 +1,73 @@
+"""The fault drills: a stack of their own, load on it, and the table that a run ends with.
+
+Without FULL_DRILLS, as in CI, faults last seconds; `make faults` sets it and lets them last longer.
+"""
+
+import os
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "simulate")]
+
+from databases import sql_averages
+from drill import Drill, Questions, Row, Witness
+from stack import Stack
+
+ROWS = 200_000
+CACHE_EXPIRY = 60  # seconds; shorter than a round of the load through all locations
+TABLE = pytest.StashKey[list[Row]]()
+
+
+@pytest.fixture(scope="session")
+def lasting():
+    """Chooses between what a number is in CI and in a full run."""
+    full = bool(os.environ.get("FULL_DRILLS"))
+    return lambda short, long: long if full else short
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """A stack whose parts may be broken; the death of PostgreSQL or nginx does not end it."""
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        Path(folder).chmod(0o755)
+        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(ROWS)}
+        with Stack(folder, environ | {"CACHE_EXPIRY": str(CACHE_EXPIRY)}) as stack:
+            stack.supervised.discard(stack.postgres.server)
+            stack.supervised.discard(stack.nginx)
+            yield stack
+
+
+@pytest.fixture(scope="session")
+def questions(stack):
+    return Questions(sql_averages(stack.client_environ))
+
+
+@pytest.fixture(scope="session")
+def witness(stack):
+    return Witness(stack)
+
+
+@pytest.fixture
+def drill(request, stack, questions, witness):
+    """Makes a drill from the name of its fault."""
+    rows = request.config.stash.setdefault(TABLE, [])
+    return partial(Drill, stack=stack, questions=questions, witness=witness, rows=rows)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(TABLE, [])
+    if not rows:
+        return
+    terminalreporter.section("fault drills")
+    width = max(len(row.fault) for row in rows)
+    write = terminalreporter.write_line
+    write(f"{'fault':{width}}  requests  failed  wrong  p99 [ms]  recovery [s]")
+    for row in rows:
+        write(
+            f"{row.fault:{width}}  {row.requests:8}  {row.failed:6}  {row.wrong:5}"
+            f"  {row.p99 * 1000:8.0f}  {row.recovery:12.1f}"
+        )

@@ -1,0 +1,327 @@
+"""A drill: steady load through nginx, a fault, and what must hold whatever the fault was."""
+
+import http.client
+import itertools
+import json
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import faults
+import open_loop
+import psutil
+import psycopg2
+from databases import connect
+from stack import Replica, Stack
+from weather import QUERY_HEADERS, QUERY_PATH, query_body
+
+RATE = 200  # requests/s
+CONNECTIONS = 256  # of the client; more than requests under way when each miss waits 1 s
+LONGEST = 900  # seconds of load at most
+HOT = 50  # locations that are asked so often that they are in the cache
+RECOVERY_LIMIT = 2.0  # seconds after the fault until every answer is good again
+SETTLE = 3.0  # seconds of load after the fault
+CLIENT_LIMIT = 5.0  # seconds a request may take, whatever happens
+ALLOWED = {200, 429, 503}
+CLEAN_LIMIT = 20  # seconds for the stack to look as before; nginx keeps idle connections for 15 s
+POOL_MAXCONN = 15
+# Files that a replica may have open beyond those at the start. It keeps as many connections to
+# Redis as it ever needed at one moment, and nginx sends it 100 requests at a time.
+FILES_TOLERANCE = 128
+MEMORY_TOLERANCE = 40 << 20  # bytes beyond those at the start; a process that leaks passes it soon
+
+
+def poll(condition: Callable, seconds: float):
+    """Return the first true result of condition(); fails after this many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{condition} was not true within {seconds} s"
+        time.sleep(0.02)
+    return result
+
+
+class Questions:
+    """The requests of the load: of 20 one is for the page or liveness, 10 hit, 9 miss the cache.
+
+    Misses go round all locations, which takes longer than the cache keeps an answer.
+    """
+
+    def __init__(self, averages: Mapping[str, tuple]) -> None:
+        locations = sorted(averages)
+        random.Random(1).shuffle(locations)
+        self.hot, self._cold = locations[:HOT], locations[HOT:]
+        self._numbers = itertools.count()
+        self._expected = {
+            query_body(location): {
+                "location": location,
+                "average_temperature": float(average),
+                "records": records,
+            }
+            for location, (average, records) in averages.items()
+        }
+
+    def next_cold(self) -> str:
+        return self._cold[next(self._numbers) % len(self._cold)]
+
+    def request(self, number: int) -> open_loop.Request:
+        """Request ``number`` of the load."""
+        kind = number % 20
+        if kind == 0:
+            path = "/health-check" if number % 40 else "/"
+            return open_loop.Request("GET", path, None, {})
+        location = self.hot[number % HOT] if kind % 2 else self.next_cold()
+        return open_loop.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
+
+    def is_hot(self, request: open_loop.Request) -> bool:
+        body = request.body
+        return body is not None and self._expected[body]["location"] in self.hot
+
+    def is_right(self, sample: open_loop.Sample) -> bool:
+        """Whether an answer with status 200 says what SQL says."""
+        if sample.request.path == "/health-check":
+            return sample.body == b"success"
+        if sample.request.path == "/":
+            return b'action="/query"' in sample.body
+        with suppress(ValueError):
+            return json.loads(sample.body) == self._expected[sample.request.body]
+        return False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table that a run ends with; times are seconds."""
+
+    fault: str
+    requests: int
+    failed: int
+    wrong: int
+    p99: float
+    recovery: float
+
+
+class Drill:
+    """Load from enter to exit; the exit checks what must hold after every fault.
+
+    The body causes the fault, ends it and calls over(). Samples and figures are there afterwards.
+    """
+
+    def __init__(
+        self,
+        fault: str,
+        stack: Stack,
+        questions: Questions,
+        witness: "Witness",
+        rows: list[Row],
+        cold: bool = False,
+        recovery_limit: float = RECOVERY_LIMIT,
+    ) -> None:
+        """``cold``: the caches cannot be filled before the load."""
+        self._fault = fault
+        self._cold = cold
+        self._recovery_limit = recovery_limit
+        self._stack = stack
+        self._questions = questions
+        self._witness = witness
+        self._rows = rows
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._load, name="load")
+        self._over_at = math.inf
+        self.samples: list[open_loop.Sample] = []
+
+    def __enter__(self) -> "Drill":
+        if not self._cold:
+            for location in self._questions.hot:
+                poll(lambda name=location: self._answers(name), CLIENT_LIMIT)
+        self._thread.start()
+        time.sleep(1)  # of load before the fault
+        return self
+
+    def _answers(self, location: str) -> bool:
+        return ask(self._stack.address, query_body(location)) == 200
+
+    def over(self) -> None:
+        """The fault ends now: recovery is counted from here."""
+        self._over_at = time.monotonic()
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            if self._over_at == math.inf:
+                self.over()
+            time.sleep(SETTLE)
+        self._stop.set()
+        self._thread.join()
+        if kind is None:
+            self._rows.append(self._row())
+            self._check_answers()
+            self._witness.check()
+
+    def _load(self) -> None:
+        self.samples = open_loop.run(
+            self._stack.url,
+            self._questions.request,
+            RATE,
+            LONGEST,
+            connections=CONNECTIONS,
+            stop=self._stop,
+        )
+
+    @property
+    def failed(self) -> list[open_loop.Sample]:
+        return [sample for sample in self.samples if sample.status != 200]
+
+    @property
+    def wrong(self) -> list[open_loop.Sample]:
+        is_right = self._questions.is_right
+        return [one for one in self.samples if one.status == 200 and not is_right(one)]
+
+    @property
+    def p99(self) -> float:
+        """Seconds."""
+        return open_loop.percentile([sample.response_time for sample in self.samples], 99)
+
+    @property
+    def recovery(self) -> float:
+        """Seconds from the end of the fault to the last request that failed."""
+        return max((sample.ended - self._over_at for sample in self.failed), default=0.0)
+
+    @property
+    def afterwards(self) -> list[open_loop.Sample]:
+        """Requests that were due after the fault."""
+        return [sample for sample in self.samples if sample.due > self._over_at]
+
+    def failed_hot(self) -> list[open_loop.Sample]:
+        return [sample for sample in self.failed if self._questions.is_hot(sample.request)]
+
+    def first(self, *sources: str) -> float:
+        """Seconds from the end of the fault to the first answer with such an X-Cache."""
+        for sample in self.afterwards:
+            if sample.status == 200 and sample.headers["X-Cache"] in sources:
+                return sample.ended - self._over_at
+        return math.inf
+
+    def times(self, *paths: str) -> list[float]:
+        """Response times of the paths, in seconds."""
+        return [one.response_time for one in self.samples if one.request.path in paths]
+
+    def _row(self) -> Row:
+        return Row(
+            self._fault,
+            len(self.samples),
+            len(self.failed),
+            len(self.wrong),
+            self.p99,
+            max(0.0, self.recovery),
+        )
+
+    def _check_answers(self) -> None:
+        statuses = Counter(sample.status for sample in self.samples)
+        errors = Counter(sample.error for sample in self.samples if sample.error)
+        assert set(statuses) <= ALLOWED, (statuses, errors)
+        endless = [sample for sample in self.failed if "Retry-After" not in sample.headers]
+        assert not endless, endless[:3]
+        longest = max(sample.response_time for sample in self.samples)
+        assert longest <= CLIENT_LIMIT
+        assert not self.wrong, self.wrong[:3]
+        assert self.recovery <= self._recovery_limit
+
+
+class Usage(NamedTuple):
+    """Open files, and bytes of memory."""
+
+    files: int
+    memory: int
+
+
+class Witness:
+    """Looks at the processes and sessions of a stack, and whether they are as at the start."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._names = itertools.count()
+        poll(self._every_connection_can_be_used, CLEAN_LIMIT)
+        self._start = {replica: usage(replica) for replica in stack.replicas}
+
+    def check(self) -> None:
+        """Raises AssertionError unless nothing is held any more."""
+        poll(lambda: busy_sessions(self._stack) == 0, CLEAN_LIMIT)
+        poll(self._every_connection_can_be_used, CLEAN_LIMIT)
+        with suppress(AssertionError):
+            poll(lambda: not self._above(), CLEAN_LIMIT)
+        above = self._above()
+        assert not above, above
+
+    def _above(self) -> dict[str, tuple[Usage, Usage]]:
+        """Replicas that use more than they may, with their usage at the start and now."""
+        return {
+            replica.name: (start, now)
+            for replica, start in self._start.items()
+            if (now := usage(replica)).files > start.files + FILES_TOLERANCE
+            or now.memory > start.memory + MEMORY_TOLERANCE
+        }
+
+    def _every_connection_can_be_used(self) -> bool:
+        """Make every pool hold all its connections at once: not one may be lost.
+
+        All queries wait for a lock on the table until the last has its connection. Their locations
+        do not exist, so that none is answered by a cache.
+        """
+        wanted = {f"flask {replica.name}": POOL_MAXCONN for replica in self._stack.replicas}
+        clients = []
+        with faults.table_locked(self._stack) as cursor:
+            for address in [replica.address for replica in self._stack.replicas] * POOL_MAXCONN:
+                client = http.client.HTTPConnection(*address, timeout=CLIENT_LIMIT)
+                body = query_body(f"Nowhere {next(self._names)}")
+                client.request("POST", QUERY_PATH, body, QUERY_HEADERS)
+                clients.append(client)
+            with suppress(AssertionError):
+                poll(lambda: waiting_sessions(cursor) == wanted, 1.5)  # they give up after 1.8 s
+        statuses = Counter(client.getresponse().status for client in clients)
+        for client in clients:
+            client.close()
+        return statuses == {200: len(clients)}
+
+
+def ask(address: tuple[str, int], body: bytes) -> int:
+    """Status of one query."""
+    client = http.client.HTTPConnection(*address, timeout=CLIENT_LIMIT)
+    client.request("POST", QUERY_PATH, body, QUERY_HEADERS)
+    with client.getresponse() as response:
+        status = response.status
+    client.close()
+    return status
+
+
+def waiting_sessions(cursor: psycopg2.extensions.cursor) -> dict[str, int]:
+    """Sessions that wait for a lock on a table, by application."""
+    cursor.execute(
+        "SELECT application_name, count(*) FROM pg_stat_activity"
+        " WHERE wait_event = 'relation' GROUP BY 1"
+    )
+    return dict(cursor)
+
+
+def busy_sessions(stack: Stack) -> int:
+    """Sessions of the replicas that run a query or are in a transaction."""
+    with connect(stack.client_environ) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'flask%' AND state <> 'idle'"
+        )
+        return cursor.fetchone()[0]
+
+
+def usage(replica: Replica) -> Usage:
+    """Open files of a replica without those that nginx's connections take, and bytes of memory."""
+    port = replica.address[1]
+    files = memory = 0
+    for process in (parent := psutil.Process(replica.pid), *parent.children()):
+        connections = process.net_connections()
+        files += process.num_fds() - sum(one.laddr.port == port for one in connections)
+        memory += process.memory_info().rss
+    return Usage(files, memory)

@@ -1,0 +1,97 @@
+"""An answer that ends: hardly anybody computes it anew, and nobody gets it when it is too old."""
+
+import os
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import faults
+import open_loop
+import pytest
+from databases import connect, sql_averages
+from queries import queries_logged
+from stack import Stack
+from weather import QUERY_HEADERS, QUERY_PATH, query_body
+
+EXPIRY = 4  # seconds
+RATE = 50  # requests/s
+QUIET = 0.05  # seconds; a 99th percentile below that counts as this much: 2 cores have hiccups
+CLOCKS = 0.1  # seconds between the commit of a change and the moment the test calls it made
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """One with both caches, whose answers soon end."""
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        Path(folder).chmod(0o755)
+        environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
+        with Stack(folder, os.environ | environ | {"CACHE_EXPIRY": str(EXPIRY)}) as stack:
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def locations(stack):
+    """Gives a location that was not asked for yet, with next()."""
+    return iter(sorted(sql_averages(stack.client_environ)))
+
+
+def load(url, location, seconds, accept="application/json"):
+    """Ask for a location at a steady rate, in the background; gives the thread and its samples."""
+    headers = QUERY_HEADERS | {"Accept": accept}
+    request = open_loop.Request("POST", QUERY_PATH, query_body(location), headers)
+    samples = []
+    thread = threading.Thread(
+        target=lambda: samples.extend(open_loop.run(url, lambda _: request, RATE, seconds))
+    )
+    thread.start()
+    return thread, samples
+
+
+def test_a_hot_answer_is_computed_anew_twice_at_most_each_time_it_ends(stack, locations):
+    location = next(locations)
+    with queries_logged(stack) as queries:
+        loads = [load(replica.url, location, 3 * EXPIRY) for replica in stack.replicas]
+        for thread, _ in loads:
+            thread.join()
+        assert 3 <= queries(location) <= 1 + 2 * 3
+    samples = [sample for _, part in loads for sample in part]
+    assert {sample.status for sample in samples} == {200}
+    hits = [one.response_time for one in samples if one.headers["X-Cache"] == "hit"]
+    everything = [one.response_time for one in samples]
+    quiet = max(QUIET, open_loop.percentile(hits, 99))
+    assert open_loop.percentile(everything, 99) <= 2 * quiet
+
+
+def test_both_caches_together_keep_an_answer_no_longer_than_its_expiry(stack, locations):
+    """The second load begins late: the edge then keeps an answer that already is old."""
+    location = next(locations)
+    first, answers = load(stack.url, location, 2 * EXPIRY)
+    time.sleep(0.5)
+    with closing(connect(stack.client_environ)) as connection, connection, connection.cursor() as c:
+        c.execute("UPDATE weather_data SET temperature = 1 WHERE location = %s", (location,))
+    changed = time.monotonic()
+    time.sleep(EXPIRY / 2)
+    second, later_answers = load(stack.url, location, 2 * EXPIRY, accept="application/json;q=1")
+    first.join()
+    second.join()
+    for samples in (answers, later_answers):
+        assert {sample.status for sample in samples} == {200}
+        assert b'"average_temperature": 1.0' in samples[-1].body
+        old = [one for one in samples if b'"average_temperature": 1.0' not in one.body]
+        assert old[-1].sent <= changed + EXPIRY + CLOCKS
+        assert "hit" in {sample.headers["X-Edge-Cache"] for sample in samples}
+    assert later_answers[0].headers["X-Cache"] == "hit"
+
+
+def test_nobody_gets_an_answer_that_is_too_old_while_postgresql_is_frozen(stack, locations):
+    location = next(locations)
+    thread, samples = load(stack.url, location, 2.5 * EXPIRY)
+    time.sleep(1)
+    frozen = time.monotonic()
+    with faults.postgres_frozen(stack):
+        thread.join()
+    assert {sample.status for sample in samples} == {200, 503}
+    good = [sample for sample in samples if sample.status == 200]
+    assert good[-1].sent <= frozen + EXPIRY + CLOCKS

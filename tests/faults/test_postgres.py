@@ -1,0 +1,76 @@
+"""Without PostgreSQL cached answers go on, the others are a quick 503, and it heals by itself."""
+
+import signal
+
+import faults
+import open_loop
+import pytest
+from drill import POOL_MAXCONN
+
+STATEMENT_TIMEOUT = 1.8  # seconds
+REFUSAL_LIMIT = 0.3  # seconds; a request waits 250 ms for a connection
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("fast restart", signal.SIGINT),
+        ("immediate restart", signal.SIGQUIT),
+        ("SIGKILL", signal.SIGKILL),
+    ],
+)
+def test_a_restart(stack, drill, lasting, name, number):
+    processes = [replica.pid for replica in stack.replicas]
+    seconds = lasting(2, 10)
+    with drill(f"PostgreSQL: {name}, {seconds} s") as run:
+        with faults.postgres_down(stack, number):
+            faults.wait(seconds)
+        run.over()
+    assert not run.failed_hot()
+    assert max(sample.response_time for sample in run.failed) <= 1
+    assert run.first("miss") <= 2
+    assert [replica.pid for replica in stack.replicas] == processes
+
+
+def test_a_frozen_server(stack, drill, lasting):
+    seconds = lasting(5, 15)
+    with drill(f"PostgreSQL: SIGSTOP, {seconds} s") as run:
+        with faults.postgres_frozen(stack):
+            faults.wait(seconds)
+        run.over()
+    assert run.failed
+    assert {sample.request.path for sample in run.failed} == {"/query"}
+    assert max(sample.response_time for sample in run.failed) <= 3
+
+
+def test_terminated_sessions(stack, drill, lasting):
+    seconds = lasting(5, 30)
+    with drill(f"PostgreSQL: a session terminated each second, {seconds} s") as run:
+        for _ in range(seconds):
+            with faults.session_terminated(stack):
+                faults.wait(1)
+    assert not run.failed
+
+
+def test_no_connection_is_free(stack, drill, lasting):
+    seconds = lasting(3, 15)
+    with drill(f"PostgreSQL: foreign sessions hold all connections, {seconds} s") as run:
+        with faults.connections_taken(stack):
+            faults.wait(seconds)
+        run.over()
+    assert run.failed
+    assert not run.failed_hot()
+
+
+def test_slow_queries_fill_the_pool(stack, drill, lasting):
+    """Who has a connection waits for its answer; who finds none is refused soon."""
+    seconds = lasting(5, 15)
+    with drill(f"PostgreSQL: slow queries fill the pools, {seconds} s") as run:
+        with faults.table_locked(stack):
+            faults.wait(seconds)
+        run.over()
+    holders = len(stack.replicas) * POOL_MAXCONN * (seconds / STATEMENT_TIMEOUT + 2)
+    slow = [sample for sample in run.failed if sample.response_time > REFUSAL_LIMIT]
+    assert len(run.failed) > 2 * len(slow)
+    assert len(slow) <= holders
+    assert open_loop.percentile(run.times("/", "/health-check"), 95) <= 0.1
