@@ -51,7 +51,8 @@ def test_five_times_the_capacity(flood, drill, lasting):
     statuses = sum((Counter(second["statuses"]) for second in overload), Counter())
     assert set(statuses) <= {"200", "429", "503"}, statuses
     capacity = min(capacity, good(flood(3)))  # other programs slow the machine down at times
-    assert good(overload) >= 0.8 * capacity
+    # In 6 s the hiccups of a shared machine weigh more; without shedding it is 0.26.
+    assert good(overload) >= lasting(0.5, 0.8) * capacity
     share = good(overload) / capacity
     with drill(f"after 5 times the capacity, goodput {share:.0%}", recovery_limit=5) as run:
         run.over()
