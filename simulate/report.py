@@ -92,10 +92,11 @@ def _verdict(results: Mapping[Cell, Result]) -> list[Block]:
 
 
 def _over_time(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
+    shown = _only_settings(results) or DEFAULTS
     chosen = {
         pattern: result
         for pattern, cells in _by_pattern(results).items()
-        if (result := _at_most_users(cells, DEFAULTS))
+        if (result := _at_most_users(cells, shown))
     }
     if not chosen:
         return []
@@ -103,8 +104,8 @@ def _over_time(folder: Path, results: Mapping[Cell, Result], suffix: str) -> lis
     users = ", ".join(f"{pattern}: {r['cell']['users']:,}" for pattern, r in chosen.items())
     return [
         "## Over time",
-        f"Default settings, the largest number of users ({users}). The grey stretch is the one "
-        "that was measured; before it users arrive and warm up.",
+        f"Settings: {shown.settings}; the largest number of users ({users}). The grey stretch is "
+        "the one that was measured; before it users arrive and warm up.",
         Image(f"over-time.{suffix}", "Users, requests/s and response times over time"),
     ]
 
@@ -157,8 +158,8 @@ def _levers(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[B
     charts.shares(folder / f"cpu.{suffix}", groups, cpu, "CPU, % of one core")
     return [
         "## What each lever buys",
-        f"One lever at a time is moved away from the default settings (3 replicas, pool, Redis "
-        f"cache, no edge cache), at {', '.join(f'{count:,}' for count in users)} users.",
+        f"One lever at a time is moved away from the default settings (3 replicas, pool, cache, "
+        f"no edge cache), at {', '.join(f'{count:,}' for count in users)} users.",
         Image(f"levers-p95.{suffix}", "95th percentile of the response time"),
         Image(f"levers-rate.{suffix}", "Requests per second"),
         Image(f"levers-failures.{suffix}", "Failed requests"),
@@ -306,6 +307,12 @@ def _by_pattern(results: Mapping[Cell, Result]) -> dict[str, dict[Cell, Result]]
         ranked = sorted(same, key=lambda result: result["window"]["p95_ms"])
         patterns.setdefault(cell.pattern, {})[cell] = ranked[len(ranked) // 2]
     return patterns
+
+
+def _only_settings(results: Mapping[Cell, Result]) -> Cell | None:
+    """A cell with the settings that all of them have, if they have the same."""
+    cells = list(results)
+    return cells[0] if len({cell.levers for cell in cells}) == 1 else None
 
 
 def _at_most_users(results: Mapping[Cell, Result], wanted: Cell) -> Result | None:
