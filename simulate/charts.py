@@ -94,6 +94,7 @@ def bars(
 ) -> None:
     """One bar for each setting of the stack, a panel for each pattern; ``limit`` is a line."""
     figure, axes = _panels(1, len(groups), sharex="row")
+    longest = max(value(result) for results in groups.values() for result in results.values())
     for axis, (pattern, results) in zip(axes[0], groups.items(), strict=True):
         values = [value(result) for result in results.values()]
         drawn = axis.barh(list(results), values, color=COLOURS[2], edgecolor="black", linewidth=0.6)
@@ -101,6 +102,7 @@ def bars(
         if limit is not None:
             axis.axvline(limit, color="black", linestyle="--", linewidth=1)
         _horizontal(axis, pattern, label)
+    axes[0][0].set_xlim(0, 1.15 * max(longest, limit or 0, 1))  # room for the numbers
     _save(figure, path)
 
 

@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=int(os.environ.get("TOTAL_RECORDS") or 10**7))
     parser.add_argument("--spawn-rate", type=int, help="users/s (100; quick: 250)")
     parser.add_argument("--warm-up", type=int, help="seconds under full load (10; quick: 3)")
-    parser.add_argument("--seconds", type=int, help="measured seconds (60; quick: 8)")
+    parser.add_argument("--seconds", type=int, help="measured seconds (60; quick: 6)")
     parser.add_argument("--processes", type=int, default=1, help="of Locust (1)")
     parser.add_argument("--seed", type=int, default=42, help="of the order of the cells (42)")
     parser.add_argument(
@@ -206,7 +206,7 @@ def main() -> int:
         rows=options.rows,
         spawn_rate=options.spawn_rate or (250 if options.quick else 100),
         warm_up=options.warm_up or (3 if options.quick else 10),
-        seconds=options.seconds or (8 if options.quick else 60),
+        seconds=options.seconds or (6 if options.quick else 60),
         processes=options.processes,
         seed=options.seed,
     )
