@@ -201,17 +201,25 @@ def redis_through_proxy(stack: Stack) -> Iterator[SlowProxy]:
     """All replicas, started anew, reach Redis through a proxy."""
     proxy = SlowProxy(stack.redis_port)
     try:
-        _change_redis_port(stack, proxy.port)
-        yield proxy
+        with replicas_with(stack, REDIS_PORT=str(proxy.port)):
+            yield proxy
     finally:
-        _change_redis_port(stack, stack.redis_port)
         proxy.close()
 
 
-def _change_redis_port(stack: Stack, port: int) -> None:
-    with replicas_down(stack):
-        for replica in stack.replicas:
-            replica.environ["REDIS_PORT"] = str(port)
+@contextmanager
+def replicas_with(stack: Stack, **variables: str) -> Iterator[None]:
+    """All replicas, started anew, run with these variables."""
+    before = [dict(replica.environ) for replica in stack.replicas]
+    try:
+        with replicas_down(stack):
+            for replica in stack.replicas:
+                replica.environ.update(variables)
+        yield
+    finally:
+        with replicas_down(stack):
+            for replica, environ in zip(stack.replicas, before, strict=True):
+                replica.environ = environ
 
 
 @contextmanager

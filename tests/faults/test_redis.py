@@ -9,6 +9,13 @@ P99_LIMIT = 0.5  # seconds
 HITS_LIMIT = 5  # seconds until answers come from the cache again
 
 
+@pytest.fixture(scope="module", autouse=True)
+def redis_alone(stack):
+    """The replicas' own memory is off: it would answer hot locations whatever became of Redis."""
+    with faults.replicas_with(stack, MEMORY_CACHE="false"):
+        yield
+
+
 @contextmanager
 def frozen(stack):
     with faults.frozen(stack.valkey):
