@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,27 +43,43 @@ class ComposeStack:
         }
 
     def __enter__(self) -> "ComposeStack":
-        """Raises StackError with what Compose says."""
-        self._compose("up", "--build", "--wait")
-        containers = {part: self._inspect(service) for service, part in PARTS.items()}
-        self._pids = {part: container["State"]["Pid"] for part, container in containers.items()}
+        """Raises StackError with what Compose says; nothing stays up then."""
+        with ExitStack() as starting:
+            starting.callback(self._compose, "down")
+            self._compose("up", "--build", "--wait")
+            containers = {part: self._inspect(service) for service, part in PARTS.items()}
+            self._pids = {part: container["State"]["Pid"] for part, container in containers.items()}
+            self._log = starting.enter_context(closing(self._follow_log(containers, starting)))
+            self._psql = self._start_psql()
+            starting.callback(self._psql.communicate)
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _follow_log(self, containers: dict[str, Any], starting: ExitStack) -> NginxLog:
         addresses = {
             f"{network['IPAddress']}:5000": name
             for name in REPLICAS
             for network in containers[name]["NetworkSettings"]["Networks"].values()
         }
-        self._folder = tempfile.TemporaryDirectory(prefix="simulate-")
-        log = Path(self._folder.name, "nginx.log")
-        with log.open("wb") as output:
-            self._follower = subprocess.Popen(
+        folder = starting.enter_context(tempfile.TemporaryDirectory(prefix="simulate-"))
+        path = Path(folder, "nginx.log")
+        with path.open("wb") as output:
+            follower = subprocess.Popen(
                 ["docker", "logs", "--follow", "--tail", "0", containers["nginx"]["Id"]],
                 stdout=output,
                 stderr=subprocess.DEVNULL,
             )
-        self._log = NginxLog(log, addresses)
+        starting.enter_context(follower)  # waits for it
+        starting.callback(follower.terminate)
+        return NginxLog(path, addresses)
+
+    def _start_psql(self) -> subprocess.Popen:
+        """One for the whole cell: each `exec` costs the engine 0.1 s of CPU."""
         psql = 'exec psql --quiet --no-psqlrc -At -U "$POSTGRES_USER" "$POSTGRES_DB"'
-        # One for the whole cell: each `exec` costs the engine 0.1 s of CPU.
-        self._psql = subprocess.Popen(
+        return subprocess.Popen(
             ["docker", "compose", "exec", "-T", "db", "sh", "-c", psql],
             cwd=ROOT,
             env=self._environ,
@@ -70,15 +87,6 @@ class ComposeStack:
             stdout=subprocess.PIPE,
             text=True,
         )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._psql.communicate()
-        self._follower.terminate()
-        self._follower.wait()
-        self._log.close()
-        self._folder.cleanup()
-        self._compose("down")
 
     def processes(self) -> dict[str, int]:
         """The first process of each container: on Linux they are the host's processes too."""
