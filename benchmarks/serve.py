@@ -32,7 +32,6 @@ from open_loop import Request, percentile
 from open_loop import run as run_open_loop
 from processes import free_ports
 from proxy import Nginx
-from sql import SMALL_ROWS
 from stack import Replica, Stack, is_healthy
 from table import print_table, spread
 
@@ -74,7 +73,7 @@ RATIOS = {
 }
 SQL_RATIOS = {
     "average / SELECT 1": ("average", "SELECT 1"),
-    f"average / the same of {SMALL_ROWS:,} rows": ("average", f"average, {SMALL_ROWS:,} rows"),
+    f"average / the same of {sql.SMALL_ROWS:,} rows": ("average", sql.SMALL_AVERAGE),
 }
 
 
@@ -105,14 +104,8 @@ class Bench:
     @contextlib.contextmanager
     def variant(self, variant: Variant) -> Iterator[str]:
         """URL of an nginx in front of a variant's own replicas."""
-        environ = (
-            os.environ
-            | self._stack.client_environ
-            | {
-                "CACHE": variant.cache,
-                "MEMORY_CACHE": variant.memory_cache,
-            }
-        )
+        environ = os.environ | self._stack.client_environ
+        environ |= {"CACHE": variant.cache, "MEMORY_CACHE": variant.memory_cache}
         replicas = [
             Replica(
                 *(f"replica-{port}", port, self._folder, environ),

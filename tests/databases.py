@@ -9,24 +9,11 @@ from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
-import psycopg2
-
 sys.path.append(str(Path(__file__).parents[1] / "local"))
-from postgres import Postgres
+from postgres import Postgres, connect
 from processes import free_ports, unprivileged_user
 
 PASSWORD = "only-for-tests"
-
-
-def connect(environ: Mapping[str, str]) -> psycopg2.extensions.connection:
-    """A connection to the database that these variables name; the caller closes it."""
-    return psycopg2.connect(
-        host=environ["POSTGRES_HOST"],
-        port=environ["POSTGRES_PORT"],
-        dbname=environ["POSTGRES_DB"],
-        user=environ["POSTGRES_USER"],
-        password=environ["POSTGRES_PASSWORD"],
-    )
 
 
 def sql_averages(environ: Mapping[str, str]) -> dict[str, tuple[Decimal, int]]:

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import open_loop
 import psutil
 import psycopg2
 from databases import connect
+from polling import poll
 from stack import Replica, Stack
 from weather import QUERY_HEADERS, QUERY_PATH, query_body
 
@@ -35,15 +36,6 @@ POOL_MAXCONN = 15
 # Redis as it ever needed at one moment, and nginx sends it 100 requests at a time.
 FILES_TOLERANCE = 128
 MEMORY_TOLERANCE = 40 << 20  # bytes beyond those at the start; a process that leaks passes it soon
-
-
-def poll(condition: Callable, seconds: float):
-    """Return the first true result of condition(); fails after this many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{condition} was not true within {seconds} s"
-        time.sleep(0.02)
-    return result
 
 
 class Questions:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from databases import connect
-from drill import poll
+from polling import poll
 from stack import Stack
 
 

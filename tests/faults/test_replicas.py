@@ -4,7 +4,8 @@ import time
 
 import faults
 import open_loop
-from drill import ask, poll
+from drill import ask
+from polling import poll
 from weather import query_body
 
 BACK_LIMIT = 12  # seconds until a killed replica gets requests again

@@ -3,7 +3,8 @@
 import time
 
 import faults
-from drill import ask, poll
+from drill import ask
+from polling import poll
 from stack import START_LIMIT, is_healthy
 from weather import query_body
 

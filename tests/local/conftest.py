@@ -7,26 +7,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
 import pytest
+from polling import poll
 
 STACK = Path(__file__).parents[2] / "local" / "stack.py"
 SETTINGS = {"TOTAL_RECORDS": "2000", "BATCH_SIZE": "1000"}
 # Whatever the shell sets for the stack must not reach these tests.
 OURS = re.compile(r"POSTGRES_|REDIS_|FLASK_|POOL_|CACHE|NGINX_|BIND_ADDRESS|EDGE_|WEB_|USE_|SEED")
-
-
-def poll(condition, seconds=10):
-    """Return the first true result of condition(); fails after this many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"still not true after {seconds} s")
 
 
 class Run:

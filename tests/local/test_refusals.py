@@ -6,8 +6,7 @@ import socket
 import sys
 
 import pytest
-
-from .conftest import poll
+from polling import poll
 
 
 @pytest.mark.parametrize(

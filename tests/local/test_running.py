@@ -13,8 +13,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 import redis
+from databases import connect
+from polling import poll
 
-from .conftest import Run, poll
+from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,14 +83,7 @@ def test_nginx_reaches_every_replica(running):
 
 def test_env_lets_a_client_reach_every_part(run, running):
     environ = environ_of(run, running)
-    connection = psycopg2.connect(
-        host=environ["POSTGRES_HOST"],
-        port=environ["POSTGRES_PORT"],
-        dbname=environ["POSTGRES_DB"],
-        user=environ["POSTGRES_USER"],
-        password=environ["POSTGRES_PASSWORD"],
-    )
-    with contextlib.closing(connection), connection.cursor() as cursor:
+    with contextlib.closing(connect(environ)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM weather_data")
         assert cursor.fetchone() == (2000,)
     with redis.Redis(environ["REDIS_HOST"], int(environ["REDIS_PORT"])) as client:

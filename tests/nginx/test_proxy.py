@@ -7,8 +7,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from polling import poll
 
-from .conftest import Nginx, Upstream, poll
+from .conftest import Nginx, Upstream
 
 
 @pytest.fixture

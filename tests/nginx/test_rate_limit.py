@@ -4,8 +4,9 @@ import itertools
 import time
 
 import pytest
+from polling import poll
 
-from .conftest import Nginx, poll
+from .conftest import Nginx
 
 RATE = 2  # requests/s
 BURST = 10  # requests that may come at once

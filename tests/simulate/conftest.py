@@ -3,10 +3,11 @@
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 import pytest
+from databases import connect
 
 ROOT = Path(__file__).parents[2]
 ROOM = ROOT / "simulate"
@@ -17,19 +18,9 @@ sys.path += [str(ROOM), str(ROOT / "benchmarks")]
 @pytest.fixture(scope="session")
 def expected_averages(stack):
     """From the table itself, not from what the populator counted or the application answers."""
-    environ = stack.client_environ
-    connection = psycopg2.connect(
-        host=environ["POSTGRES_HOST"],
-        port=environ["POSTGRES_PORT"],
-        dbname=environ["POSTGRES_DB"],
-        user=environ["POSTGRES_USER"],
-        password=environ["POSTGRES_PASSWORD"],
-    )
-    cursor = connection.cursor()
-    cursor.execute("SELECT location, avg(temperature), count(*) FROM weather_data GROUP BY 1")
-    averages = {location: (average, records) for location, average, records in cursor}
-    connection.close()
-    return averages
+    with closing(connect(stack.client_environ)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT location, avg(temperature), count(*) FROM weather_data GROUP BY 1")
+        return {location: (average, records) for location, average, records in cursor}
 
 
 @pytest.fixture(scope="session")
