@@ -96,17 +96,19 @@ class Generator:
         self._period_start = (period_end - PERIOD - _POSTGRES_EPOCH) // timedelta(microseconds=1)
         self._record = _record_type(self._encoded.itemsize)
 
-    def copy_binary(self, segment: Segment, first_id: int, last_id: int) -> tuple[bytes, Totals]:
-        """The rows first_id..last_id as a binary COPY of COPY_COLUMNS, and their totals.
+    def copy_binary(
+        self, segment: Segment, first_id: int, last_id: int, totals: "Totals"
+    ) -> Iterator[bytes]:
+        """The rows first_id..last_id as a binary COPY of COPY_COLUMNS, piece by piece.
 
-        Binary costs the server a third of text: 10M rows in 6.0 s against 15.9 s, one stream.
+        Adds them to totals. Binary costs the server a third of text: 10M rows in 6.0 s against
+        15.9 s, one stream.
         """
-        totals = Totals(len(self.locations))
-        parts = [_COPY_HEADER]
+        yield _COPY_HEADER
         for first, location, columns in self._blocks(segment, first_id, last_id):
-            parts.append(self._encode(first, location, *columns))
+            yield from self._encode(first, location, *columns)
             totals.add(self._total(location, columns[0]))
-        return b"".join([*parts, _COPY_TRAILER]), totals
+        yield _COPY_TRAILER
 
     def totals(self, segments: Sequence[Segment]) -> Totals:
         """The totals of whole segments, without encoding their rows."""
@@ -153,8 +155,8 @@ class Generator:
         humidity: np.ndarray,
         wind_speed: np.ndarray,
         offset: np.ndarray,
-    ) -> bytes:
-        """The rows in COPY's binary format.
+    ) -> Iterator[bytes]:
+        """The rows in COPY's binary format, in pieces.
 
         They are built as records of one width with the location padded, then cut: rows of a
         location stand side by side, so one slice trims them all. That is 4 times as fast as a mask
@@ -180,10 +182,8 @@ class Generator:
         padded = records.view(np.uint8).reshape(rows, -1)
         fixed_bytes = self._record.fields["location"][1]
         starts = [0, *(np.flatnonzero(np.diff(lengths)) + 1), rows]
-        return b"".join(
-            padded[start:end, : fixed_bytes + lengths[start]].tobytes()
-            for start, end in itertools.pairwise(starts)
-        )
+        for start, end in itertools.pairwise(starts):
+            yield padded[start:end, : fixed_bytes + lengths[start]].tobytes()
 
     def _total(self, location: np.ndarray, temperature: np.ndarray) -> Totals:
         totals = Totals(len(self.locations))

@@ -59,3 +59,5 @@ def assert_complete(database, records):
         == []
     )
     assert database.value("SELECT sum(records) FROM weather_locations") == records
+    # autovacuum is on again
+    assert database.value("SELECT reloptions FROM pg_class WHERE relname = 'weather_data'") is None

@@ -28,7 +28,13 @@ def generator(cities):
 @pytest.fixture(scope="module")
 def million(generator):
     """The first million rows as columns."""
-    return decode(generator.copy_binary(MILLION, 1, 1_000_000)[0])
+    return columns_of(generator, MILLION, 1, 1_000_000)
+
+
+def columns_of(generator, segment, first_id, last_id, totals=None):
+    """The generated rows as a dict of columns."""
+    totals = totals or rows.Totals(len(generator.locations))
+    return decode(b"".join(generator.copy_binary(segment, first_id, last_id, totals)))
 
 
 def decode(data):
@@ -53,18 +59,18 @@ def decode(data):
 
 
 def test_any_batch_size_gives_the_same_rows(generator):
-    whole = decode(generator.copy_binary(MILLION, 1, 250_000)[0])
+    whole = columns_of(generator, MILLION, 1, 250_000)
     pieces = {name: [] for name in whole}
     for first, last in [(1, 1), (2, 99_999), (100_000, 100_001), (100_002, 250_000)]:
-        for name, column in decode(generator.copy_binary(MILLION, first, last)[0]).items():
+        for name, column in columns_of(generator, MILLION, first, last).items():
             pieces[name] += column
     assert pieces == whole
     assert whole["id"] == list(range(1, 250_001))
 
 
 def test_the_seed_changes_every_value(cities, generator):
-    other = decode(rows.Generator(43, cities, PERIOD_END).copy_binary(MILLION, 1, 1000)[0])
-    mine = decode(generator.copy_binary(MILLION, 1, 1000)[0])
+    other = columns_of(rows.Generator(43, cities, PERIOD_END), MILLION, 1, 1000)
+    mine = columns_of(generator, MILLION, 1, 1000)
     assert all(mine[name] != other[name] for name in mine if name not in ("id", "location"))
 
 
@@ -89,8 +95,8 @@ def test_the_cities_are_as_frequent_as_fakers(cities):
 
 def test_the_totals_are_those_of_the_rows(generator):
     segment = rows.Segment(50_000, 250_000)
-    data, totals = generator.copy_binary(segment, segment.first_id, segment.last_id)
-    columns = decode(data)
+    totals = rows.Totals(len(generator.locations))
+    columns = columns_of(generator, segment, segment.first_id, segment.last_id, totals)
     expected = dict.fromkeys(generator.locations, (0, 0))
     for location, temperature in zip(columns["location"], columns["temperature"], strict=True):
         records, hundredths = expected[location]
@@ -104,7 +110,7 @@ def test_the_totals_are_those_of_the_rows(generator):
 
 def test_a_segment_is_in_the_order_of_its_locations(generator):
     segment = rows.Segment(100_001, 150_000)
-    locations = decode(generator.copy_binary(segment, 100_001, 150_000)[0])["location"]
+    locations = columns_of(generator, segment, 100_001, 150_000)["location"]
     assert locations == sorted(locations)
     assert len(set(locations)) == len(generator.locations)
 
