@@ -67,7 +67,7 @@ faults: .venv/.tests ## kill, freeze and overload the stack, and see what its cl
 
 .PHONY: soak
 soak: .venv/.tests ## ten minutes of random faults
-	.venv/bin/python -m pytest tests/faults -m soak
+	.venv/bin/python -m pytest tests/faults -m soak -o faulthandler_timeout=900
 
 .PHONY: benchmark-load
 benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (6 minutes)
