@@ -42,8 +42,8 @@ INDEXES = {
     "weather_data_pkey": PRIMARY_KEY,
     "weather_data_location_temperature": COVERING_INDEX,
 }
-# PostgreSQL's own vacuum would take a core from a load, and its lock makes ours wait: one that starts
-# in the middle of 10M rows costs 1 to 2 s.
+# PostgreSQL's own vacuum would take a core from a load, and its lock makes ours wait: one that
+# starts in the middle of 10M rows costs 1 to 2 s.
 AUTOVACUUM_OFF = "ALTER TABLE weather_data SET (autovacuum_enabled = false)"
 AUTOVACUUM_ON = "ALTER TABLE weather_data RESET (autovacuum_enabled)"
 # Through more buffers than the 2 MB of the default the indexes then find the pages in memory.
