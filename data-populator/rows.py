@@ -97,7 +97,7 @@ class Generator:
         self._record = _record_type(self._encoded.itemsize)
 
     def copy_binary(
-        self, segment: Segment, first_id: int, last_id: int, totals: "Totals"
+        self, segment: Segment, first_id: int, last_id: int, totals: Totals
     ) -> Iterator[bytes]:
         """The rows first_id..last_id as a binary COPY of COPY_COLUMNS, piece by piece.
 
