@@ -120,14 +120,10 @@ class Cache:
         """
         if self._redis is None:
             return self._bypass(location, compute)
-        if self._memory is None:
-            return self._fetch_from_redis(location, compute)
-        answer = self._memory.get(location)
-        if answer and self._is_young(answer):
+        if answer := self._young_in_memory(location):
             return answer, "hit"
         answer, source = self._fetch_from_redis(location, compute)
-        if answer.average.records:  # as in Redis, see _compute_and_store
-            self._memory.put(location, answer)
+        self._remember(location, answer)
         return answer, source
 
     def _fetch_from_redis(
@@ -137,12 +133,30 @@ class Cache:
         try:
             answer = self._look_up(location)
         except RedisDownError:
-            return self._flights.run(location, lambda: self._bypass(location, compute))
+            return self._flights.run(location, lambda: self._without_redis(location, compute))
         if answer is None:
             return self._flights.run(location, lambda: self._miss(location, compute))
         if self._is_young(answer):
             return answer, "hit"
         return self._refresh(location, compute, answer)
+
+    def _without_redis(
+        self, location: str, compute: Callable[[str], Average]
+    ) -> tuple[Answer, str]:
+        """Compute, unless another request did while this one waited for a Redis that is down."""
+        if answer := self._young_in_memory(location):
+            return answer, "hit"
+        answer, source = self._bypass(location, compute)
+        self._remember(location, answer)  # before the flight ends: whoever comes then finds it
+        return answer, source
+
+    def _young_in_memory(self, location: str) -> Answer | None:
+        answer = self._memory.get(location) if self._memory else None
+        return answer if answer and self._is_young(answer) else None
+
+    def _remember(self, location: str, answer: Answer) -> None:
+        if self._memory and answer.average.records:  # as in Redis, see _compute_and_store
+            self._memory.put(location, answer)
 
     def _is_young(self, answer: Answer) -> bool:
         """Whether it is too early to compute the answer anew."""
