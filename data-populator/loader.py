@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import queue
 import threading
 import time
@@ -12,7 +13,6 @@ import psycopg2
 from config import Settings
 from database import connect, connect_when_ready
 from progress import Progress
-from psycopg2.extras import execute_values
 from rows import COPY_COLUMNS, Generator, Totals
 
 STREAMS = 2  # parallel COPYs: 10M rows in 3.4 s, against 6.0 s with one, on 2 cores
@@ -252,16 +252,16 @@ def _build_indexes(connection: "psycopg2.extensions.connection", settings: Setti
 def _write_locations(
     connection: "psycopg2.extensions.connection", locations: list[str], totals: Totals
 ) -> None:
-    rows = [
-        (location, int(records), f"{int(hundredths)}e-2")
+    lines = (  # no name of Faker's has a tab or a backslash
+        f"{location}\t{records}\t{hundredths}e-2\n"
         for location, records, hundredths in zip(
             locations, totals.records, totals.temperature_sum, strict=True
         )
         if records
-    ]
+    )
     with connection, connection.cursor() as cursor:
         cursor.execute("TRUNCATE weather_locations")
-        execute_values(cursor, "INSERT INTO weather_locations VALUES %s", rows, page_size=5000)
+        cursor.copy_expert("COPY weather_locations FROM STDIN", io.StringIO("".join(lines)))
 
 
 def _wait_for_old_snapshots(
