@@ -1,4 +1,4 @@
-"""gunicorn's settings; a bad variable or too small a database ends it before a worker starts."""
+"""gunicorn's settings; too small a database ends it before a worker starts."""
 
 import os
 import sys
@@ -7,15 +7,11 @@ from pathlib import Path
 # gunicorn reads this file before it goes to the folder that --chdir names.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from config import ConfigError, load_settings
+from config import load_settings
 from db import budget_problem
 from waiting import UnavailableError
 
-try:
-    _settings = load_settings()
-except ConfigError as error:
-    print(error, file=sys.stderr)
-    sys.exit(2)
+_settings = load_settings()
 
 bind = "0.0.0.0:5000"
 backlog = 4096  # a burst of new connections waits instead of failing; the kernel may lower it

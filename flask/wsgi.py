@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn -c gunicorn.conf.py wsgi:app`."""
+"""What gunicorn serves: `python start.py wsgi:app`."""
 
 import logging
 

@@ -61,11 +61,10 @@ class Replica(Child):
         folder: Path = ROOT / "flask",
         app: str = "wsgi:app",
     ) -> None:
-        config = ROOT / "flask" / "gunicorn.conf.py"
         super().__init__(
             name,
             [
-                *(sys.executable, "-m", "gunicorn", "--chdir", folder, "-c", config),
+                *(sys.executable, ROOT / "flask" / "start.py", "--chdir", folder),
                 *("--bind", f"127.0.0.1:{port}", app),
             ],
             log_dir / f"{name}.log",

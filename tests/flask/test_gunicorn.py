@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def command(port):
-    program = [sys.executable, "-m", "gunicorn", "--chdir", "flask", "-c", "flask/gunicorn.conf.py"]
+    program = [sys.executable, "flask/start.py", "--chdir", "flask"]
     return [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"]
 
 
@@ -74,11 +74,18 @@ def query(port, name="Portland"):
     return request(port, "POST", "/query", f"location={name}", headers)
 
 
-def test_a_bad_variable_ends_it_with_one_line(environ):
-    assert refused(environ, POOL_MAXCONN="abc") == (
+@pytest.mark.parametrize(("variable", "most"), [("POOL_MAXCONN", 1000), ("WEB_CONCURRENCY", 64)])
+def test_a_bad_variable_ends_it_with_one_line(environ, variable, most):
+    assert refused(environ, **{variable: "abc"}) == (
         2,
-        "POOL_MAXCONN is 'abc': expected a whole number from 1 to 1000\n",
+        f"{variable} is 'abc': expected a whole number from 1 to {most}\n",
     )
+
+
+def test_an_empty_number_of_workers_is_the_default(environ, postgres, valkey, tmp_path):
+    environ |= {"WEB_CONCURRENCY": "", "FLASK_REPLICAS": "1"}
+    with serving(environ, tmp_path) as port:
+        assert query(port)[0] == 200
 
 
 def test_too_many_connections_end_it_with_one_line(environ, postgres):
