@@ -83,11 +83,11 @@ def matrix(
 def quick(patterns: Sequence[str]) -> list[Cell]:
     """The default settings under two loads, and each lever moved by itself.
 
-    The pool is moved without the cache, too: warm caches hardly ever ask PostgreSQL.
+    Except for the pool, which is moved without the cache: warm caches hardly ever ask PostgreSQL.
     """
     few, many = QUICK_USERS
-    no_pool, no_cache = {"pooling": False}, {"cache": False}
-    moved = [{}, {"replicas": 1}, no_pool, no_cache, no_pool | no_cache, {"edge": True}]
+    no_cache = {"cache": False}
+    moved = [{}, {"replicas": 1}, no_cache, no_cache | {"pooling": False}, {"edge": True}]
     return [
         cell
         for pattern in patterns

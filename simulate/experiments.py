@@ -163,7 +163,7 @@ def _conditions(texts: Iterable[str], parser: argparse.ArgumentParser) -> dict[s
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--quick", action="store_true", help="21 cells, within 10 minutes")
+    what.add_argument("--quick", action="store_true", help="18 cells, within 10 minutes")
     what.add_argument(
         "--open-loop", type=int, nargs="+", metavar="RATE", help="fixed arrival rates, requests/s"
     )
