@@ -185,7 +185,7 @@ def _horizontal(axis: Axes, title: str, label: str) -> None:
 def _log_milliseconds(axis: Axes) -> None:
     """0 ms (less than half a millisecond) has a place on the axis, too."""
     axis.set_yscale("symlog", linthresh=1)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(bottom=0, auto=None)  # panels share it: one that follows may need a higher top
     axis.yaxis.set_major_formatter(_thousands)
 
 

@@ -1,4 +1,4 @@
-"""Runs the experiments: every cell on a stack of its own settings, each judged by itself."""
+"""Runs the experiments, every cell on a stack of its own settings, and writes their report."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from typing import Any
 sys.path += [str(Path(__file__).resolve().parents[1] / room) for room in ("local", "benchmarks")]
 
 import judge
+import report
 from cells import PATTERNS, Cell, CellError, Plan, matrix, open_loop, quick, select
 from compose_stack import ComposeStack
 from machine import describe
@@ -218,15 +219,19 @@ def main() -> int:
         cells = matrix(options.patterns, options.users, options.starts, options.repeats)
     try:
         if options.find_limit:
-            return _find_limits(options, plan)
-        cells = select(cells, _conditions(options.only, parser))
-        if options.list:
-            print("\n".join(cell.name for cell in cells))
-            return 0
-        good = run_all(_run(options, plan), cells, plan.seed)
+            good = True
+            _find_limits(options, plan)
+        else:
+            cells = select(cells, _conditions(options.only, parser))
+            if options.list:
+                print("\n".join(cell.name for cell in cells))
+                return 0
+            good = run_all(_run(options, plan), cells, plan.seed)
     except (CellError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2
+    report.write(options.out)
+    print(f"report: {options.out / 'report.html'}")
     return 0 if good else 1
 
 
@@ -239,11 +244,10 @@ def _run(options: argparse.Namespace, plan: Plan) -> Run:
     return Run(options.out, plan, make_stack)
 
 
-def _find_limits(options: argparse.Namespace, plan: Plan) -> int:
+def _find_limits(options: argparse.Namespace, plan: Plan) -> None:
     run = _run(options, plan)
     for pattern in options.patterns:
         search(run, Cell(pattern), judge.LIMIT, options.out / f"limit-{pattern}.json")
-    return 0
 
 
 if __name__ == "__main__":

@@ -60,6 +60,13 @@ def test_a_cell_is_measured_and_valid(measured, folder):
     assert recorded["versions"]["locust"]
 
 
+def test_the_report_is_written(measured, folder):
+    result, _ = measured
+    path = folder / "results" / "report.html"
+    assert result.stdout.endswith(f"report: {path}\n")
+    assert "1 cell" in path.read_text()
+
+
 def test_a_cell_is_measured_in_containers(docker_engine, folder):
     project = f"test-{os.getpid()}"
     out = folder / "compose"

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import charts
 import pytest
 from cells import DEFAULTS, Cell, quick
 from report import balance, cpu, load, tiers
@@ -58,12 +59,22 @@ def test_every_chart_is_there_and_well_formed(report):
         assert f'<img src="{name}"' in (report / "report.html").read_text()
 
 
+def test_panels_with_one_axis_show_the_slowest(tmp_path):
+    times = {"800/s": 5.0, "3,200/s": 20_000.0}
+    results = {
+        name: {"series": [{"t": t, "p99_ms": ms, "service_p99_ms": ms} for t in (1.0, 2.0)]}
+        for name, ms in times.items()
+    }
+    charts.open_loop(tmp_path / "open-loop.svg", results)
+    assert "<!-- 10,000 -->" in (tmp_path / "open-loop.svg").read_text()  # a tick of the axis
+
+
 def test_an_invalid_cell_is_listed_with_its_reason_and_left_out_of_the_charts(report):
     text = (report / "report.md").read_text()
     assert "1 of them are INVALID" in text
     assert "INVALID: generator used 99 % CPU, more than 90 %" in text
-    over_users = "".join(ElementTree.parse(report / "over-users.svg").getroot().itertext())  # noqa: S314
-    assert "5,000" not in over_users
+    # The axis ends at 1,000 users: its ticks (shapes, with a comment each) are 300 apart.
+    assert "<!-- 900 -->" in (report / "over-users.svg").read_text()
 
 
 def test_a_missed_service_level_is_named(report, recorded, tmp_path):
