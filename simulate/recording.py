@@ -33,12 +33,12 @@ def percentile(histogram: Mapping[float, int], percent: float) -> float:
 def between(first: Line, last: Line) -> dict[str, Any]:
     """What happened between two lines: rate, failures and percentiles in ms."""
     seconds = last["time"] - first["time"]
-    requests = last["requests"] - first["requests"]
+    answered = _answered(last) - _answered(first)
     result = {
         "seconds": seconds,
-        "requests": requests,
+        "requests": last["requests"] - first["requests"],
         "failures": last["failures"] - first["failures"],
-        "requests_per_second": requests / seconds if seconds else 0.0,
+        "requests_per_second": answered / seconds if seconds else 0.0,
     }
     result |= _percentiles("", first["response_times"], last["response_times"])
     if "service_times" in last:
@@ -75,6 +75,11 @@ def answers(first: Line, last: Line) -> dict[str, dict[str, int]]:
         header, _, value = key.partition(" ")
         counts.setdefault(header, {})[value] = count
     return counts
+
+
+def _answered(line: Line) -> int:
+    """Requests that have ended; Locust counts no others."""
+    return line.get("answered", line["requests"])
 
 
 def _percentiles(

@@ -76,19 +76,21 @@ def build(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Blo
 
 
 def _verdict(results: Mapping[Cell, Result]) -> list[Block]:
-    invalid = sum(bool(result["invalid"]) for result in results.values())
+    valid = {cell: result for cell, result in results.items() if not result["invalid"]}
+    levels = judge.SERVICE_LEVELS
     missed = [
         [cell.name, problem]
-        for cell, result in results.items()
-        if not result["invalid"]
-        for problem in judge.missed(result, judge.SERVICE_LEVELS)
+        for cell, result in valid.items()
+        for problem in judge.missed(result, levels)
     ]
     blocks: list[Block] = [
-        f"{len(results)} cells were measured; {invalid} of them are INVALID and left out of the "
-        "charts."
+        f"{len(results)} cells were measured; {len(results) - len(valid)} of them are INVALID and "
+        "left out of the charts."
     ]
     if missed:
         return [*blocks, "Service levels that were missed:", Table(["cell", "problem"], missed)]
+    if not any(level.applies(cell) for level in levels for cell in valid):
+        return [*blocks, "No service level applies to them."]
     return [*blocks, "Every service level was kept."]
 
 
@@ -218,6 +220,7 @@ def _open_loop(folder: Path, results: Mapping[Cell, Result], suffix: str) -> lis
     rows = [
         [
             name,
+            f"{result['window']['requests_per_second']:,.0f}",
             *(
                 _ms(result["window"][f"{kind}p{percent}_ms"])
                 for kind in ("", "service_")
@@ -236,7 +239,7 @@ def _open_loop(folder: Path, results: Mapping[Cell, Result], suffix: str) -> lis
         "from when a request was due, the service time from when it was sent: a closed loop shows "
         "only the second.",
         Image(f"open-loop.{suffix}", "p99 of response and service time over time"),
-        Table(["load", *header, "failures"], rows),
+        Table(["load", "answered, 1/s", *header, "failures"], rows),
     ]
 
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from arrivals import record
 from open_loop import Request, percentile, run
-from recording import between
+from recording import between, series
 from weather import Checker
 
 RATE = 100  # requests/s
@@ -24,6 +24,7 @@ def stalling_server():
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # header and body in one write, or each answer waits 40 ms for an ACK
         begin = 0.0
 
         def do_GET(self):
@@ -72,6 +73,13 @@ def test_a_stall_is_in_the_response_times_and_nearly_absent_from_the_service_tim
     assert (whole["requests"], whole["failures"]) == (RATE * SECONDS, 0)
     assert whole["p95_ms"] == pytest.approx(percentile(response_times, 95) * 1000, abs=1)
     assert whole["service_p95_ms"] == pytest.approx(percentile(service_times, 95) * 1000, abs=1)
+
+    # As many were due in each second; nearly none was answered during the stall, and many after it.
+    points = series(lines)
+    assert {point["requests"] for point in points} == {RATE}
+    answered = [point["requests_per_second"] for point in points]
+    assert min(answered) <= CONNECTIONS
+    assert max(answered) > 2 * RATE
 
 
 def test_wrong_answers_and_lost_ones_are_failures(stalling_server):

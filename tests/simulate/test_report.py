@@ -86,6 +86,14 @@ def test_a_missed_service_level_is_named(report, recorded, tmp_path):
     assert (tmp_path / "over-time.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_a_service_level_for_the_cells_none_was_kept(recorded, tmp_path):
+    (tmp_path / "cells").mkdir()
+    keep(tmp_path, with_service_times(recorded), OPEN)
+    keep(tmp_path, recorded, DEFAULTS, invalid=["no request was measured"])
+    subprocess.run([sys.executable, ROOM / "report.py", tmp_path], check=True)
+    assert "No service level applies" in (tmp_path / "report.md").read_text()
+
+
 def test_every_cell_has_a_line(report):
     text = (report / "report.md").read_text()
     table = text[text.index("## All cells") : text.index("## Manifest")]
