@@ -21,15 +21,6 @@ def free_port():
         return s.getsockname()[1]
 
 
-def poll(question, seconds, what):
-    """Ask until the answer is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
-    return answer
-
-
 class Project:
     """A Compose project on free ports that neither .env nor the shell's settings reach."""
 

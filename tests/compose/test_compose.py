@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
-from compose_project import poll
+from polling import poll
 
 JOBS = ["data-populator", "data-query"]
 REPLICAS = ["flask", "flask_replica_1", "flask_replica_2"]
@@ -162,7 +162,7 @@ def test_restart_of_a_replica_loses_no_request(project):
             assert project.serving()
     assert restart.returncode == 0
     assert moment(project.inspect("flask"), "StartedAt") > before
-    poll(lambda: project.serving() == "flask", 30, "the restarted replica serves again")
+    poll(lambda: project.serving() == "flask")
 
 
 def test_second_up_finds_everything_there(project):
@@ -175,6 +175,6 @@ def test_start_after_down_serves_within_20_s(project):
     project.compose("down")
     started = time.monotonic()
     project.compose("up", "--detach")
-    poll(project.serving, 20 - (time.monotonic() - started), "serving again")
+    poll(project.serving, 20 - (time.monotonic() - started))
     log = project.compose("logs", "data-populator").stdout
     assert f"{RECORDS}/{RECORDS}" in log

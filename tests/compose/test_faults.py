@@ -10,8 +10,8 @@ from datetime import datetime
 from threading import Thread
 
 import pytest
-from compose_project import poll
 from open_loop import Request, run
+from polling import poll
 from weather import Checker
 
 RECORDS = 100_000
@@ -85,7 +85,7 @@ def served_by(samples):
 
 
 def wait_for_replica(project):
-    poll(lambda: project.serving() == REPLICA, 30, f"{REPLICA} serves again")
+    poll(lambda: project.serving() == REPLICA)
 
 
 @pytest.fixture(scope="module")

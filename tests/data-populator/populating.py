@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 POPULATE = Path(__file__).parents[2] / "data-populator" / "populate.py"
@@ -29,13 +28,6 @@ def finish(process, timeout=120):
 
 def populate(database, **variables):
     return finish(start(database, **variables))
-
-
-def wait_until(condition, timeout=30):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.01)
 
 
 def loaded_records(database):

@@ -7,7 +7,8 @@ import time
 
 import psycopg2
 import pytest
-from populating import assert_complete, finish, loaded_records, populate, start, wait_until
+from polling import poll
+from populating import assert_complete, finish, loaded_records, populate, start
 
 ROWS = 400_000
 INTERRUPTIONS = 20
@@ -105,7 +106,7 @@ def test_twenty_kills_later_every_row_is_there_once(database, reference):
         process = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=10_000)
         goal = loaded_records(database) + moments.randrange(1, 25_000)
         patience = time.monotonic() + moments.uniform(0.2, 2.0)
-        wait_until(
+        poll(
             lambda goal=goal, process=process, patience=patience: (
                 loaded_records(database) >= min(goal, ROWS)
                 or process.poll() is not None
@@ -138,7 +139,7 @@ def test_a_batch_that_commits_after_its_populator_died_is_not_loaded_again(datab
         # half of a batch that the next run will want
         cursor.execute("INSERT INTO weather_load_batches VALUES (int8range(1001, 1101))")
         process = start(database, TOTAL_RECORDS=2_000, BATCH_SIZE=1_000)
-        wait_until(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        poll(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
         # the survivor's own rows; what they hold does not matter here
         cursor.execute(
             """INSERT INTO weather_data SELECT n, (SELECT min(location) FROM weather_locations),
@@ -153,14 +154,14 @@ def test_a_batch_that_commits_after_its_populator_died_is_not_loaded_again(datab
 
 def test_sigterm_stops_at_once_and_rolls_the_batch_back(database):
     process = start(database, TOTAL_RECORDS=20_000_000)
-    wait_until(lambda: loaded_records(database) >= 200_000)
+    poll(lambda: loaded_records(database) >= 200_000)
     process.send_signal(signal.SIGTERM)
     signalled = time.monotonic()
     code, output = finish(process)
     assert time.monotonic() - signalled < 2
     assert code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in output
-    wait_until(
+    poll(
         lambda: database.value(
             "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'data-populator'"
         )
@@ -171,10 +172,10 @@ def test_sigterm_stops_at_once_and_rolls_the_batch_back(database):
 def test_a_kill_while_an_index_is_built_frees_the_table(database):
     process = start(database, TOTAL_RECORDS=2_000_000)
     building = "SELECT count(*) > 0 FROM pg_stat_progress_create_index"
-    wait_until(lambda: database.value(building))
+    poll(lambda: database.value(building))
     process.kill()
     finish(process)
-    wait_until(lambda: not database.value(building), timeout=5)
+    poll(lambda: not database.value(building), seconds=5)
     code, output = populate(database, TOTAL_RECORDS=2_000_000)
     assert code == 0, output
     assert_complete(database, 2_000_000)
@@ -269,7 +270,7 @@ def test_a_wrong_password_is_told_at_once(database):
 
 def test_a_cut_connection_is_told_and_the_next_run_completes(database, reference):
     process = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=10_000)
-    wait_until(lambda: loaded_records(database) >= 50_000)
+    poll(lambda: loaded_records(database) >= 50_000)
     database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'data-populator'"
@@ -296,7 +297,7 @@ def test_a_role_without_rights_gets_one_line(database):
 
 def test_an_exit_closes_every_connection(database):
     populate(database, TOTAL_RECORDS=1000)
-    wait_until(
+    poll(
         lambda: database.value(
             "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'data-populator'"
         )

@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import psycopg2
 import pytest
 import redis
+from polling import poll
 
 # name -> temperatures; the averages round to 2 decimals in different ways
 DATA = {
@@ -31,14 +31,6 @@ def exact_average(name):
     """The average to 2 decimals, computed with decimal numbers."""
     values = [Decimal(str(value)) for value in DATA[name]]
     return float((sum(values) / len(values)).quantize(Decimal("0.01"), ROUND_HALF_UP))
-
-
-def wait_until(condition, seconds=20.0):
-    """Poll until the condition holds; fails the test after the given time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{condition} did not hold within {seconds} s"
-        time.sleep(0.02)
 
 
 def free_port():
@@ -138,7 +130,7 @@ class RedisServer:
     def start(self):
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/tmp")  # noqa: S108
-        wait_until(lambda: answers(self.port))
+        poll(lambda: answers(self.port))
 
     def kill(self):
         self.process.kill()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cache import LOCK_PREFIX, PREFIX, Cache
 from db_queries import Average
-from flask_servers import wait_until
+from polling import poll
 from waiting import UnavailableError
 
 KEY = PREFIX + "Portland"
@@ -117,7 +117,7 @@ def test_expiry_is_honoured(settings, valkey, source):
     first, state = cache.fetch("Portland", source)
     assert state == "miss"
     source.answer = Average(1.0, 1)
-    wait_until(lambda: cache.fetch("Portland", source)[0].average == source.answer)
+    poll(lambda: cache.fetch("Portland", source)[0].average == source.answer)
     assert time.time() <= first.expires + 0.2
 
 
@@ -147,7 +147,7 @@ def test_near_its_end_one_computes_and_the_others_get_the_old_answer(cache, sour
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:
         refresh = threads.submit(state_of, cache, source)
-        wait_until(lambda: source.reads == 2)
+        poll(lambda: source.reads == 2)
         assert [state_of(cache, source) for _ in range(5)] == ["stale"] * 5
         source.may_answer.set()
         assert refresh.result(5) == "miss"
@@ -266,7 +266,7 @@ def test_a_lock_that_another_took_over_is_left_alone(cache, source, client):
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:
         flight = threads.submit(state_of, cache, source)
-        wait_until(lambda: source.reads == 1)
+        poll(lambda: source.reads == 1)
         client.set(LOCK_PREFIX + "Portland", "another")
         source.may_answer.set()
         assert flight.result(5) == "miss"
@@ -277,7 +277,7 @@ def test_waiting_for_a_flight_is_bounded(cache, source):
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:
         slow = threads.submit(state_of, cache, source)
-        wait_until(lambda: source.reads == 1)
+        poll(lambda: source.reads == 1)
         start = time.monotonic()
         with pytest.raises(UnavailableError):
             cache.fetch("Portland", source)
@@ -309,7 +309,7 @@ def test_hits_again_after_redis_is_back(cache, source, valkey):
     assert state_of(cache, source) == "bypass"
     valkey.start()
     back = time.monotonic()
-    wait_until(lambda: state_of(cache, source) == "hit", seconds=3)
+    poll(lambda: state_of(cache, source) == "hit", seconds=3)
     assert time.monotonic() - back < 2.5
 
 
@@ -325,7 +325,7 @@ def test_a_restart_of_redis_fails_one_command_not_one_per_thread(cache, source, 
         valkey.kill()
         valkey.start()
         list(threads.map(ask, range(20)))
-        wait_until(lambda: state_of(cache, source) != "bypass", seconds=3)
+        poll(lambda: state_of(cache, source) != "bypass", seconds=3)
         assert set(threads.map(ask, range(20))) == {"hit"}
 
 
@@ -338,14 +338,14 @@ def test_a_frozen_redis_is_a_bypass_within_its_timeout(cache, source, valkey):
         assert time.monotonic() - start < 0.3
     finally:
         valkey.thaw()
-    wait_until(lambda: state_of(cache, source) == "hit", seconds=3)
+    poll(lambda: state_of(cache, source) == "hit", seconds=3)
 
 
 def test_redis_failing_within_a_flight(cache, source, valkey):
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:
         flight = threads.submit(state_of, cache, source)
-        wait_until(lambda: source.reads == 1)
+        poll(lambda: source.reads == 1)
         valkey.kill()
         source.may_answer.set()
         assert flight.result(5) == "miss"
@@ -397,7 +397,7 @@ def test_memory_leaves_an_answer_near_its_end_to_redis(settings, valkey, source,
     # As if another replica had computed it after 1 s; memory asks Redis again after 1.4 to 1.6 s.
     fresh = {"average_temperature": 20.0, "records": 750, "expires": time.time() + 3}
     client.set(KEY, json.dumps(fresh))
-    wait_until(lambda: cache.fetch("Portland", source)[0].average.temperature == 20.0, seconds=3)
+    poll(lambda: cache.fetch("Portland", source)[0].average.temperature == 20.0, seconds=3)
     assert source.reads == 1
 
 

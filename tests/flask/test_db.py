@@ -14,7 +14,8 @@ import db_queries
 import psycopg2
 import pytest
 from db import Database, Pool, budget_problem, connect
-from flask_servers import DATA, exact_average, free_port, wait_until
+from flask_servers import DATA, exact_average, free_port
+from polling import poll
 from waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 APPLICATION = "flask flask"
@@ -45,7 +46,7 @@ def sessions(postgres):
 
 
 def no_sessions(postgres):
-    wait_until(lambda: sessions(postgres) == 0)
+    poll(lambda: sessions(postgres) == 0)
 
 
 def average(name):
@@ -98,7 +99,7 @@ def test_a_waiting_thread_gets_the_connection_that_comes_back(postgres, pool):
     taken = [pool.acquire(deadline()) for _ in range(3)]
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(pool.acquire, deadline())
-        wait_until(lambda: pool._queue == 1)
+        poll(lambda: pool._queue == 1)
         pool.release(taken[0])
         assert waiting.result(1) is taken[0]
     for connection in taken:
@@ -140,7 +141,7 @@ def test_idle_connections_above_minconn_are_closed_later(postgres, pool):
     taken = [pool.acquire(deadline()) for _ in range(3)]
     for connection in taken:
         pool.release(connection)
-    wait_until(lambda: sessions(postgres) == 3)
+    poll(lambda: sessions(postgres) == 3)
     for connection in taken:
         connection.idle_since -= 61
     for _ in range(3):
@@ -151,7 +152,7 @@ def test_idle_connections_above_minconn_are_closed_later(postgres, pool):
 def test_a_terminated_session_costs_no_request(postgres, settings):
     with database_of(settings, pool_minconn=3, pool_maxconn=3) as database:
         database.warm_up()
-        wait_until(lambda: sessions(postgres) == 3)
+        poll(lambda: sessions(postgres) == 3)
         postgres.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
             APPLICATION,
@@ -183,7 +184,7 @@ def test_heals_after_a_restart(postgres, settings):
         assert monotonic() - start < 1
         postgres.start()
         ready = monotonic()
-        wait_until(lambda: _succeeds(database), seconds=2)
+        poll(lambda: _succeeds(database), seconds=2)
         assert monotonic() - ready < 2
 
 
@@ -223,7 +224,7 @@ def test_a_pool_that_cannot_grow_shares_what_it_has(postgres, settings):
     first = pool.acquire(deadline())
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(pool.acquire, deadline())
-        wait_until(lambda: pool._breaker._failing)
+        poll(lambda: pool._breaker._failing)
         pool.release(first)
         assert waiting.result(1) is first
     pool.release(first)
@@ -268,7 +269,7 @@ def test_a_frozen_server_is_given_up(postgres, settings):
             assert monotonic() - start < 2.5
         finally:
             postgres.signal_all(signal.SIGCONT)
-        wait_until(lambda: _succeeds(database), seconds=2)
+        poll(lambda: _succeeds(database), seconds=2)
 
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up(settings):

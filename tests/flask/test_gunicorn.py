@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from flask_servers import answers, free_port, wait_until
+from flask_servers import answers, free_port
+from polling import poll
 from waiting import WAIT_LIMIT
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def serving(environ, tmp_path):
             command(port), cwd=REPOSITORY, env=clean(environ), stderr=log, start_new_session=True
         )
     try:
-        wait_until(lambda: answers(port) or process.poll() is not None)
+        poll(lambda: answers(port) or process.poll() is not None)
         assert process.poll() is None, (tmp_path / "log").read_text()
         yield port
         process.send_signal(signal.SIGTERM)
@@ -140,7 +141,7 @@ def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp
         assert request(port, "GET", "/")[0] == 200
         with locked_table(postgres):
             slow = [send_query(port) for _ in range(15)]
-            wait_until(lambda: postgres.sql(blocked) == [(15,)])
+            poll(lambda: postgres.sql(blocked) == [(15,)])
             # More than may wait long and than there are free threads: these must come free soon.
             start = time.monotonic()
             waiting = [send_query(port) for _ in range(60)]

@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from flask_servers import wait_until
 from locations import Index, Locations
+from polling import poll
 from waiting import UnavailableError
 
 INDEX = Index([("Portland", 3), ("New Port", 9), ("port ann", 1), ("Ann", 5), ("Åport", 2)])
@@ -55,7 +55,7 @@ def test_the_old_list_is_served_while_a_new_one_is_read():
     assert locations.index().search("", 9)[0] == ["Old"]
     assert locations.index().search("", 9)[0] == ["Old"]
     may_answer.set()
-    wait_until(lambda: locations._index.search("", 9)[0] == ["New"])
+    poll(lambda: locations._index.search("", 9)[0] == ["New"])
 
 
 def test_the_old_list_is_served_while_the_database_is_down():
@@ -69,7 +69,7 @@ def test_the_old_list_is_served_while_the_database_is_down():
     locations = Locations(read, max_age=0)
     locations.index()
     locations.index()
-    wait_until(lambda: locations._refresh_at > 0 and not locations._reading.locked())
+    poll(lambda: locations._refresh_at > 0 and not locations._reading.locked())
     assert locations.index().search("", 9)[0] == ["Old"]
 
 

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from flask_servers import wait_until
+from polling import poll
 from redis_client import IDLE_CONNECTIONS, RedisClient
 
 BURST = IDLE_CONNECTIONS + 30
@@ -18,9 +18,9 @@ def test_a_burst_leaves_no_more_than_the_idle_connections(settings, valkey, monk
 
         before = connections()
         burst = [threads.submit(redis.execute, "BLPOP", "answers", 10) for _ in range(BURST)]
-        wait_until(lambda: connections() == before + BURST)
+        poll(lambda: connections() == before + BURST)
         other.rpush("answers", *range(BURST))
         assert all(answer.result() for answer in burst)
-        wait_until(lambda: connections() == before + IDLE_CONNECTIONS)
+        poll(lambda: connections() == before + IDLE_CONNECTIONS)
         assert redis.execute("PING")  # on one of them
         assert connections() == before + IDLE_CONNECTIONS
