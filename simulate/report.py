@@ -90,7 +90,7 @@ def _verdict(results: Mapping[Cell, Result]) -> list[Block]:
     if missed:
         return [*blocks, "Service levels that were missed:", Table(["cell", "problem"], missed)]
     if not any(level.applies(cell) for level in levels for cell in valid):
-        return [*blocks, "No service level applies to them."]
+        return [*blocks, "No service level applies to these cells."]
     return [*blocks, "Every service level was kept."]
 
 
