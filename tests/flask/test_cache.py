@@ -228,7 +228,14 @@ def test_unknown_locations_are_not_stored(cache, client):
     assert client.dbsize() == 0
 
 
-def test_one_flight_for_100_threads(cache, source):
+@pytest.fixture
+def patient(monkeypatch):
+    """Long time limits: so many threads share one interpreter that they wait for each other."""
+    monkeypatch.setattr("cache.WAIT_LIMIT", 10)
+    monkeypatch.setattr("redis_client.TIMEOUT", 10)
+
+
+def test_one_flight_for_100_threads(patient, cache, source):
     barrier = threading.Barrier(100)
 
     def ask(_):
@@ -241,7 +248,7 @@ def test_one_flight_for_100_threads(cache, source):
     assert set(states) <= {"miss", "hit"}
 
 
-def test_one_flight_over_replicas(settings, valkey, source):
+def test_one_flight_over_replicas(patient, settings, valkey, source):
     replicas = [Cache(settings) for _ in range(3)]
     barrier = threading.Barrier(60)
 
