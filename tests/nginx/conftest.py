@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,7 @@ class Nginx:
     def __init__(self, directory, upstreams, edge_cache="off", rate_limit="off"):
         self.directory = directory
         self.port = free_port()
+        self._shared = None
         configure(
             directory,
             FLASK_UPSTREAMS=" ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams),
@@ -88,18 +90,32 @@ class Nginx:
         poll(lambda: accepts(self.port))
 
     def ask(self, method="GET", path="/", body=None, headers=None, source="127.0.0.1", **options):
-        """Send one request over a connection of its own, from this address."""
+        """Send one request from this address, over a connection of its own or the shared one."""
         start = time.monotonic()
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=10, source_address=(source, 0)
-        )
+        connection = self._shared or self._connection(source)
         try:
             connection.request(method, path, body=body, headers=headers or {}, **options)
             response = connection.getresponse()
             content = response.read()
         finally:
-            connection.close()
+            if connection is not self._shared:
+                connection.close()
         return Answer(response.status, response.headers, content, time.monotonic() - start)
+
+    @contextmanager
+    def one_connection(self):
+        """Send all requests over one connection: one worker answers them, one after the other."""
+        self._shared = self._connection("127.0.0.1")
+        try:
+            yield
+        finally:
+            self._shared.close()
+            self._shared = None
+
+    def _connection(self, source):
+        return http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=10, source_address=(source, 0)
+        )
 
     def query(self, location="Port Michael", path="/query", headers=None):
         """POST a location as the form does."""
