@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def poll(condition: Callable[[], T], seconds: float = 30) -> T:
+def poll(condition: Callable[[], T], seconds: float = 10) -> T:
     """Return the first true result of condition(); fails after this many seconds."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):

@@ -162,7 +162,7 @@ def test_restart_of_a_replica_loses_no_request(project):
             assert project.serving()
     assert restart.returncode == 0
     assert moment(project.inspect("flask"), "StartedAt") > before
-    poll(lambda: project.serving() == "flask")
+    poll(lambda: project.serving() == "flask", 30)
 
 
 def test_second_up_finds_everything_there(project):

@@ -85,7 +85,7 @@ def served_by(samples):
 
 
 def wait_for_replica(project):
-    poll(lambda: project.serving() == REPLICA)
+    poll(lambda: project.serving() == REPLICA, 30)
 
 
 @pytest.fixture(scope="module")

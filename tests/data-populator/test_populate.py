@@ -111,7 +111,8 @@ def test_twenty_kills_later_every_row_is_there_once(database, reference):
                 loaded_records(database) >= min(goal, ROWS)
                 or process.poll() is not None
                 or time.monotonic() > patience
-            )
+            ),
+            30,
         )
         process.kill()
         finish(process)
@@ -139,7 +140,7 @@ def test_a_batch_that_commits_after_its_populator_died_is_not_loaded_again(datab
         # half of a batch that the next run will want
         cursor.execute("INSERT INTO weather_load_batches VALUES (int8range(1001, 1101))")
         process = start(database, TOTAL_RECORDS=2_000, BATCH_SIZE=1_000)
-        poll(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        poll(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 30)
         # the survivor's own rows; what they hold does not matter here
         cursor.execute(
             """INSERT INTO weather_data SELECT n, (SELECT min(location) FROM weather_locations),
@@ -154,7 +155,7 @@ def test_a_batch_that_commits_after_its_populator_died_is_not_loaded_again(datab
 
 def test_sigterm_stops_at_once_and_rolls_the_batch_back(database):
     process = start(database, TOTAL_RECORDS=20_000_000)
-    poll(lambda: loaded_records(database) >= 200_000)
+    poll(lambda: loaded_records(database) >= 200_000, 30)
     process.send_signal(signal.SIGTERM)
     signalled = time.monotonic()
     code, output = finish(process)
@@ -164,7 +165,8 @@ def test_sigterm_stops_at_once_and_rolls_the_batch_back(database):
     poll(
         lambda: database.value(
             "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'data-populator'"
-        )
+        ),
+        30,
     )
     assert database.value("SELECT count(*) FROM weather_data") == loaded_records(database)
 
@@ -172,7 +174,7 @@ def test_sigterm_stops_at_once_and_rolls_the_batch_back(database):
 def test_a_kill_while_an_index_is_built_frees_the_table(database):
     process = start(database, TOTAL_RECORDS=2_000_000)
     building = "SELECT count(*) > 0 FROM pg_stat_progress_create_index"
-    poll(lambda: database.value(building))
+    poll(lambda: database.value(building), 30)
     process.kill()
     finish(process)
     poll(lambda: not database.value(building), seconds=5)
@@ -270,7 +272,7 @@ def test_a_wrong_password_is_told_at_once(database):
 
 def test_a_cut_connection_is_told_and_the_next_run_completes(database, reference):
     process = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=10_000)
-    poll(lambda: loaded_records(database) >= 50_000)
+    poll(lambda: loaded_records(database) >= 50_000, 30)
     database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'data-populator'"
@@ -300,7 +302,8 @@ def test_an_exit_closes_every_connection(database):
     poll(
         lambda: database.value(
             "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'data-populator'"
-        )
+        ),
+        30,
     )
     with pytest.raises(psycopg2.errors.UniqueViolation):
         database.execute("INSERT INTO weather_data SELECT * FROM weather_data LIMIT 1")

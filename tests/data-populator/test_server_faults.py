@@ -43,7 +43,7 @@ def test_a_server_that_comes_up_late_is_waited_for(own_databases, database):
     server.server.stop()
     populator = start(database, TOTAL_RECORDS=1000)
     late = time.monotonic() + LATE
-    poll(lambda: time.monotonic() > late or populator.poll() is not None)
+    poll(lambda: time.monotonic() > late or populator.poll() is not None, 30)
     server.start()
     code, output = finish(populator)
     assert code == 0, output
@@ -53,7 +53,7 @@ def test_a_server_that_comes_up_late_is_waited_for(own_databases, database):
 def test_a_server_killed_in_mid_load_is_told_and_the_next_run_completes(own_databases, database):
     server = own_databases.server
     populator = start(database, TOTAL_RECORDS=ROWS, BATCH_SIZE=20_000)
-    poll(lambda: loaded_records(database) >= 100_000)
+    poll(lambda: loaded_records(database) >= 100_000, 30)
     database.disconnect()
     server.server.kill()
     code, output = finish(populator)

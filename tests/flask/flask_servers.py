@@ -130,7 +130,7 @@ class RedisServer:
     def start(self):
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/tmp")  # noqa: S108
-        poll(lambda: answers(self.port))
+        poll(lambda: answers(self.port), 20)
 
     def kill(self):
         self.process.kill()

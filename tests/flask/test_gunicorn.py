@@ -48,7 +48,7 @@ def serving(environ, tmp_path):
             command(port), cwd=REPOSITORY, env=clean(environ), stderr=log, start_new_session=True
         )
     try:
-        poll(lambda: answers(port) or process.poll() is not None)
+        poll(lambda: answers(port) or process.poll() is not None, 20)
         assert process.poll() is None, (tmp_path / "log").read_text()
         yield port
         process.send_signal(signal.SIGTERM)
