@@ -182,3 +182,23 @@ def test_conflicting_lengths_are_refused(environ, postgres, valkey, tmp_path):
             b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
         )
         assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_header_and_body_are_sent_in_one_write(environ, postgres, valkey, tmp_path):
+    """A worker killed between the two would leave nginx with half an answer."""
+    with (
+        serving(environ | {"FLASK_REPLICAS": "1"}, tmp_path) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as client,
+    ):
+        for path in ("/locations?limit=5", "/health-check", "/nowhere") * 30:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            header, _, body = client.recv(65536).partition(b"\r\n\r\n")
+            assert f"\r\nContent-Length: {len(body)}\r\n".encode() in header
+
+
+def test_files_and_answers_without_a_body(environ, postgres, valkey, tmp_path):
+    style = (REPOSITORY / "flask" / "static" / "style.css").read_bytes()
+    with serving(environ | {"FLASK_REPLICAS": "1"}, tmp_path) as port:
+        assert request(port, "GET", "/static/style.css")[:2] == (200, style)
+        assert request(port, "HEAD", "/static/style.css")[:2] == (200, b"")
+        assert request(port, "OPTIONS", "/query")[:2] == (200, b"")
