@@ -63,7 +63,8 @@ def test_a_stall_is_in_the_response_times_and_nearly_absent_from_the_service_tim
     service_times = [sample.service_time for sample in samples]
     assert percentile(response_times, 95) > 0.75 * STALL
     assert percentile(service_times, 95) < 0.05
-    assert sum(value > 0.1 for value in service_times) <= CONNECTIONS
+    # Those 4 waited for nearly all of it; a hiccup of a busy machine is no part of the stall.
+    assert sum(value > STALL / 2 for value in service_times) == CONNECTIONS
     assert sum(value > 0.1 for value in response_times) > 0.8 * STALL * RATE
 
     # The recording keeps both.
