@@ -96,9 +96,11 @@ def open_plan(connection: "psycopg2.extensions.connection", seed: int, total_rec
                 )
             # Midnight, so that all first loads of a day make the same rows.
             today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            # As one text (no name has a comma): psycopg2 takes 50 ms to quote 20,000 of them.
             cursor.execute(
-                "INSERT INTO weather_load (seed, cities, period_end) VALUES (%s, %s, %s)",
-                (seed, draw_cities(seed), today),
+                "INSERT INTO weather_load (seed, cities, period_end)"
+                " VALUES (%s, string_to_array(%s, ','), %s)",
+                (seed, ",".join(draw_cities(seed)), today),
             )
             plan = _read_plan(cursor)
         if plan.seed != seed:

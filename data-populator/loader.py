@@ -28,6 +28,11 @@ SET client_connection_check_interval = '500ms';
 SET maintenance_work_mem = '64MB';
 """
 
+# A batch's commit doesn't wait for the disk: 10M rows are copied in 3.3 s, against 3.6 s (2 cores,
+# medians of 14 pairs). A server that crashes loses the last batches whole, their rows and their
+# claims, and the next run copies them; what comes after the copying waits for the disk again.
+COMMIT_WITHOUT_WAITING = "SET LOCAL synchronous_commit = off"
+
 # Both are built at once. The larger one has two helpers, so that it gets more of the CPU and both
 # end at about the same time: 10M rows in 4.8 s on 2 cores (median of 6), against 5.35 s with one
 # helper; three take 5.05 s, and a helper for the primary key gains nothing.
@@ -70,7 +75,7 @@ def load(settings: Settings, progress: Progress) -> None:
     """Fill weather_data up to settings.total_records, exactly once, and make it ready to serve.
 
     Raises ServerNotReadyError, LoadRefusedError, or psycopg2.Error where PostgreSQL fails on the
-    way; what was committed until then stays, and the next call goes on from there.
+    way; the whole batches that are in stay, and the next call goes on from there.
     """
     with contextlib.closing(connect_when_ready(settings)) as connection:
         connection.autocommit = True
@@ -174,6 +179,7 @@ def _copy_batch(
 ) -> None:
     """Claim and copy one batch in one transaction, and add it to totals, unless others had it."""
     with connection, connection.cursor() as cursor:
+        cursor.execute(COMMIT_WITHOUT_WAITING)
         if ledger.claim(cursor, batch):
             rows = generator.copy_binary(batch.segment, batch.first_id, batch.last_id, totals)
             cursor.copy_expert(
