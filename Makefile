@@ -70,7 +70,7 @@ soak: .venv/.tests ## ten minutes of random faults
 	.venv/bin/python -m pytest tests/faults -m soak -o faulthandler_timeout=900
 
 .PHONY: benchmark-load
-benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (7 minutes)
+benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (11 minutes)
 	.venv/bin/python benchmarks/load.py
 
 .PHONY: benchmark-serve

@@ -199,7 +199,7 @@ def repeated(times: int, what: str, measure: Callable[[], dict[str, float]]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10**5, 10**6, 10**7, 3 * 10**7])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "load.json")
     arguments = parser.parse_args()
