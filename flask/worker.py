@@ -22,7 +22,7 @@ class OneWriteWorker(GeventWorker):
 
 
 class _Answer:
-    """A client's socket that keeps what is sent to it until flush()."""
+    """A socket that keeps what is sent to it until flush(); an answer has 32 KB at most."""
 
     def __init__(self, sock) -> None:
         self._sock = sock
