@@ -18,13 +18,11 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg2
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
-
-from machine import ROOT, describe
 from postgres import SERVER_SETTINGS, Postgres
 from processes import free_ports, unprivileged_user
 from table import print_table, spread
+
+from lab.machine import ROOT, describe
 
 ROWS_PER_SCALE = 100_000  # rows of pgbench_accounts for each unit of pgbench's scale
 PASSWORD = "benchmark"  # noqa: S105 - of a throw-away server on loopback
@@ -94,7 +92,7 @@ def populate(server: Server, rows: int) -> dict[str, float]:
     """Load with data-populator: seconds until ready, rows/s of its copying, peak memory in MB."""
     started = time.monotonic()
     with subprocess.Popen(
-        [sys.executable, ROOT / "data-populator" / "populate.py"],
+        [sys.executable, ROOT / "data-populator" / "populate_db.py"],
         env=server.environ | {"TOTAL_RECORDS": str(rows)},
         stdout=subprocess.PIPE,
         text=True,

@@ -12,7 +12,6 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -21,19 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
-sys.path += [
-    str(Path(__file__).resolve().parents[1] / room) for room in ("local", "simulate", "flask")
-]
-
 import sql
 from bare import BODY
-from machine import ROOT, describe
-from open_loop import Request, percentile
-from open_loop import run as run_open_loop
 from processes import free_ports
 from proxy import Nginx
 from stack import Replica, Stack, is_healthy
 from table import print_table, spread
+
+from lab.machine import ROOT, describe
+from lab.open_loop import Request, percentile
+from lab.open_loop import run as run_open_loop
 
 WRK_CONNECTIONS = 64
 LOCATIONS = 1000

@@ -2,20 +2,16 @@
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import psycopg2
-
-sys.path += [str(Path(__file__).resolve().parents[1] / room) for room in ("flask", "local")]
-
-import db_queries
-from config import Settings
-from db import Connection, Database
 from postgres import connect
+
+from weather import queries
+from weather.pool import Connection, Database
+from weather.settings import Settings
 
 LOOKUPS = 2000  # of each kind and round
 SMALL_ROWS = 100_000
@@ -37,7 +33,7 @@ def measure(environ: Mapping[str, str], locations: Sequence[str]) -> dict[str, d
         _make_small_table(cursor, chosen)
         try:
             kinds = {
-                "SELECT 1": lambda: database.read(db_queries.ping),
+                "SELECT 1": lambda: database.read(queries.ping),
                 "average": _averages(database, chosen),
                 SMALL_AVERAGE: _averages(Database(settings), chosen, SCHEMA),
             }
@@ -76,8 +72,8 @@ def _averages(
         count += 1
         location = locations[count % len(locations)]
 
-        def query(connection: Connection) -> db_queries.Average:
-            return db_queries.average(connection, location)
+        def query(connection: Connection) -> queries.Average:
+            return queries.average(connection, location)
 
         return database.read(query)
 

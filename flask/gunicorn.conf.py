@@ -2,14 +2,10 @@
 
 import os
 import sys
-from pathlib import Path
 
-# gunicorn reads this file before it goes to the folder that --chdir names.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from config import load_settings
-from db import budget_problem
-from waiting import UnavailableError
+from weather.pool import budget_problem
+from weather.settings import load_settings
+from weather.waiting import UnavailableError
 
 _settings = load_settings()
 
@@ -19,7 +15,7 @@ workers = _settings.web_concurrency
 # A greenlet for each connection: bare Flask answers 3,300 requests/s, against 2,100 with sync
 # workers and 1,700 with 64 threads (1 worker, wrk with 32 connections). And whoever waits for
 # PostgreSQL holds no thread that the form or /health-check would need.
-worker_class = "worker.OneWriteWorker"  # gevent
+worker_class = "weather.worker.OneWriteWorker"  # gevent
 worker_connections = 2000  # nginx and clients keep their connections open
 limit_request_line = 8190  # bytes, the highest; nginx refuses as many, with an error like the app's
 keepalive = 75  # seconds; longer than nginx keeps an idle upstream connection (60)

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg2
+from environment import PostgresSettings
 from processes import POLL, Child, StackError, check_reachable, write_secret
 from psycopg2 import sql
 
@@ -203,13 +204,7 @@ class Postgres:
 
 def connect(environ: Mapping[str, str]) -> psycopg2.extensions.connection:
     """A connection to the database that these variables name; the caller closes it."""
-    return psycopg2.connect(
-        host=environ["POSTGRES_HOST"],
-        port=environ["POSTGRES_PORT"],
-        dbname=environ["POSTGRES_DB"],
-        user=environ["POSTGRES_USER"],
-        password=environ["POSTGRES_PASSWORD"],
-    )
+    return psycopg2.connect(**PostgresSettings.from_env(environ).connect_arguments)
 
 
 def _binaries() -> Path:

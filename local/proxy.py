@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from environment import ConfigError
 from processes import Child
-from settings import ROOT, ConfigError
+from settings import ROOT
 
 
 class Nginx(Child):

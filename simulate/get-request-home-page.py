@@ -1,7 +1,8 @@
 """The form, as a browser without a cache gets it; neither PostgreSQL nor Redis is asked."""
 
 from locust import task
-from weather_users import WeatherUser
+
+from users.weather_user import WeatherUser
 
 FORM = b'<select id="location" name="location"'
 

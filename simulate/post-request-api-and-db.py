@@ -3,7 +3,8 @@
 import random
 
 from locust import task
-from weather_users import WeatherUser
+
+from users.weather_user import WeatherUser
 
 LOCATIONS = 10
 

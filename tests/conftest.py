@@ -2,13 +2,10 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
 from databases import Databases, postgres_server
 from stack import Stack
 

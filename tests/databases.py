@@ -2,14 +2,12 @@
 
 import itertools
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "local"))
 from postgres import Postgres, connect
 from processes import free_ports, unprivileged_user
 

@@ -1,4 +1,4 @@
-"""flask/openapi.yaml tells the truth: the stack answers good and bad input as it says."""
+"""flask/weather/openapi.yaml tells the truth: the stack answers good and bad input as it says."""
 
 from pathlib import Path
 from urllib.request import urlopen
@@ -7,7 +7,7 @@ import pytest
 import schemathesis
 from hypothesis import settings
 
-DESCRIPTION = Path(__file__).parents[1] / "flask" / "openapi.yaml"
+DESCRIPTION = Path(__file__).parents[1] / "flask" / "weather" / "openapi.yaml"
 EXAMPLES = 100  # made-up requests per operation, besides those at the edges of its rules
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from databases import sql_averages
 
-QUERY = Path(__file__).parents[1] / "data-query" / "query.py"
+QUERY = Path(__file__).parents[1] / "data-query" / "query_db.py"
 REPLICAS = {"flask", "flask_replica_1", "flask_replica_2"}
 
 

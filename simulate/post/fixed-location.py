@@ -6,7 +6,8 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 from locust import task
-from weather_users import WeatherUser
+
+from users.weather_user import WeatherUser
 
 
 class FixedLocation(WeatherUser):

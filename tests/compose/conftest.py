@@ -1,13 +1,6 @@
 """Compose projects that go when their tests are done."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[2] / "simulate"))
-
 from compose_project import Project
 
 

@@ -10,9 +10,10 @@ from datetime import datetime
 from threading import Thread
 
 import pytest
-from open_loop import Request, run
 from polling import poll
-from weather import Checker
+
+from lab.open_loop import Request, run
+from users.stack_client import Checker
 
 RECORDS = 100_000
 RATE = 50  # requests/s

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-POPULATE = Path(__file__).parents[2] / "data-populator" / "populate.py"
+POPULATE = Path(__file__).parents[2] / "data-populator" / "populate_db.py"
 
 
 def start(database, **variables):

@@ -3,7 +3,7 @@
 import io
 import re
 
-import progress
+from populator import progress
 
 
 class Terminal(io.StringIO):

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-import rows
 from faker import Faker
 from scipy import stats
+
+from populator import rows
 
 PERIOD_END = datetime(2026, 1, 1, tzinfo=UTC)
 MILLION = rows.Segment(1, 1_000_000)

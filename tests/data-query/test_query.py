@@ -23,14 +23,14 @@ def run(program, environ):
 
 
 def query(database, **variables):
-    return run("data-query/query.py", {**database.environ, **variables})
+    return run("data-query/query_db.py", {**database.environ, **variables})
 
 
 @pytest.fixture(scope="module")
 def loaded(databases):
     """A database with ROWS rows; the mutants are copies of it."""
     database = databases.make()
-    assert run("data-populator/populate.py", database.environ).returncode == 0
+    assert run("data-populator/populate_db.py", database.environ).returncode == 0
     database.disconnect()  # a template must have no connections
     yield database
     databases.drop(database)

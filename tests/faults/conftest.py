@@ -4,15 +4,11 @@ Without FULL_DRILLS, as in CI, faults last seconds; `make faults` sets it and le
 """
 
 import os
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import pytest
-
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "simulate")]
-
 from databases import sql_averages
 from drill import Drill, Questions, Row, Witness
 from stack import Stack

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import faults
-import open_loop
 import psutil
 import psycopg2
 from databases import connect
 from polling import poll
 from stack import Replica, Stack
-from weather import QUERY_HEADERS, QUERY_PATH, query_body
+
+from lab import open_loop
+from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
 
 RATE = 200  # requests/s
 CONNECTIONS = 256  # of the client; more than requests under way when each miss waits 1 s

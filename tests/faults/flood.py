@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "simulate"))
 
 import gevent  # noqa: E402
-from http_connection import HttpConnection, ProtocolError, Server, post  # noqa: E402
-from open_loop import percentile  # noqa: E402
-from weather import QUERY_HEADERS, QUERY_PATH, Checker, query_body  # noqa: E402
+
+from lab.open_loop import percentile  # noqa: E402
+from users.http_connection import HttpConnection, ProtocolError, Server, post  # noqa: E402
+from users.stack_client import QUERY_HEADERS, QUERY_PATH, Checker, query_body  # noqa: E402
 
 CLOSED, OPEN = 32, 4000  # connections
 TIMEOUT = 10.0  # seconds

@@ -8,12 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import faults
-import open_loop
 import pytest
 from databases import connect, sql_averages
 from queries import queries_logged
 from stack import Stack
-from weather import QUERY_HEADERS, QUERY_PATH, query_body
+
+from lab import open_loop
+from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
 
 EXPIRY = 4  # seconds
 RATE = 50  # requests/s

@@ -7,7 +7,8 @@ import faults
 import pytest
 from drill import CLIENT_LIMIT
 from queries import queries_logged
-from weather import QUERY_HEADERS, QUERY_PATH, query_body
+
+from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
 
 BURST = 1000  # requests
 

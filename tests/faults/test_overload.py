@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import faults
-import open_loop
 import pytest
 from databases import sql_averages
+
+from lab import open_loop
 
 FLOOD = Path(__file__).with_name("flood.py")
 FLOOD_LIMIT = 120  # seconds for a flood and the answers that are still under way

@@ -3,9 +3,10 @@
 import signal
 
 import faults
-import open_loop
 import pytest
 from drill import POOL_MAXCONN
+
+from lab import open_loop
 
 STATEMENT_TIMEOUT = 1.8  # seconds
 REFUSAL_LIMIT = 0.3  # seconds; a request waits 250 ms for a connection

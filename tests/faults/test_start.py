@@ -6,7 +6,8 @@ import faults
 from drill import ask
 from polling import poll
 from stack import START_LIMIT, is_healthy
-from weather import query_body
+
+from users.stack_client import query_body
 
 SERVING_LIMIT = 15  # seconds from PostgreSQL's start until queries are answered
 

@@ -1,20 +1,10 @@
 """A real PostgreSQL and a real Valkey with a few rows, and the application's modules."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from flask_servers import DATA, PostgresServer, RedisServer, answers
+from redis import Redis
 
-ROOM = Path(__file__).parents[2] / "flask"
-
-# The rooms have modules of the same names (config); these tests mean the ones of this room.
-for _module in ROOM.glob("*.py"):
-    sys.modules.pop(_module.stem, None)
-sys.path[:0] = [str(ROOM), str(Path(__file__).parent)]
-
-from config import Settings  # noqa: E402
-from flask_servers import DATA, PostgresServer, RedisServer, answers  # noqa: E402
-from redis import Redis  # noqa: E402
+from weather.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +73,7 @@ def _redis_connections_are_closed(monkeypatch):
         opened.append(Redis(**options))
         return opened[-1]
 
-    monkeypatch.setattr("redis_client.redis.Redis", connect)
+    monkeypatch.setattr("weather.redis_client.redis.Redis", connect)
     yield
     for client in opened:
         client.close()

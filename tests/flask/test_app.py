@@ -6,8 +6,9 @@ import re
 import socket
 
 import pytest
-from app import create_app
 from flask_servers import DATA, exact_average, free_port
+
+from weather.app import create_app
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -7,10 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cache import LOCK_PREFIX, PREFIX, Cache
-from db_queries import Average
 from polling import poll
-from waiting import UnavailableError
+
+from weather.cache import LOCK_PREFIX, PREFIX, Cache
+from weather.queries import Average
+from weather.waiting import UnavailableError
 
 KEY = PREFIX + "Portland"
 WARM = Average(12.34, 750)

@@ -1,7 +1,8 @@
 """Every variable: its default, its allowed values, and one clear line for a bad one."""
 
 import pytest
-from config import ConfigError, Settings
+
+from weather.settings import ConfigError, Settings
 
 MINIMUM = {"POSTGRES_PASSWORD": "secret-word"}
 

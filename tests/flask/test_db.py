@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 
-import db_queries
 import psycopg2
 import pytest
-from db import Database, Pool, budget_problem, connect
 from flask_servers import DATA, exact_average, free_port
 from polling import poll
-from waiting import WAIT_LIMIT, Breaker, UnavailableError
+
+from weather import queries
+from weather.pool import Database, Pool, budget_problem, connect
+from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 APPLICATION = "flask flask"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
@@ -50,7 +51,7 @@ def no_sessions(postgres):
 
 
 def average(name):
-    return lambda connection: db_queries.average(connection, name)
+    return lambda connection: queries.average(connection, name)
 
 
 def sleep(seconds):
@@ -71,7 +72,7 @@ def test_averages(postgres, settings):
 
 def test_locations(postgres, settings):
     with database_of(settings) as database:
-        assert dict(database.read(db_queries.locations)) == {
+        assert dict(database.read(queries.locations)) == {
             name: len(values) for name, values in DATA.items()
         }
 
@@ -79,7 +80,7 @@ def test_locations(postgres, settings):
 def test_the_statement_is_prepared_once_per_connection(postgres, pool):
     connection = pool.acquire(deadline())
     for _ in range(3):
-        db_queries.average(connection, "Portland")
+        queries.average(connection, "Portland")
     cursor = connection.run("SELECT count(*) FROM pg_prepared_statements")
     assert cursor.fetchone() == (1,)
     pool.release(connection)
@@ -167,7 +168,7 @@ def test_a_session_terminated_within_a_query_costs_no_request(postgres, settings
         if not killed:
             killed.append(connection.info.backend_pid)
             postgres.sql("SELECT pg_terminate_backend(%s, 5000)", killed[0])
-        return db_queries.average(connection, "Portland")
+        return queries.average(connection, "Portland")
 
     killed = []
     with database_of(settings) as database:
@@ -289,7 +290,7 @@ def test_without_pooling_each_read_has_its_own_connection(postgres, settings):
 
     def query(connection):
         pids.add(connection.info.backend_pid)
-        return db_queries.average(connection, "Portland")
+        return queries.average(connection, "Portland")
 
     with database_of(settings, use_pooling=False) as database:
         database.warm_up()

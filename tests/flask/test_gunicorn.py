@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from flask_servers import answers, free_port
 from polling import poll
-from waiting import WAIT_LIMIT
+
+from weather.waiting import WAIT_LIMIT
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def command(port):
-    program = [sys.executable, "flask/start.py", "--chdir", "flask"]
+    program = [sys.executable, "flask/wsgi.py", "--chdir", "flask"]
     return [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"]
 
 
@@ -197,7 +198,7 @@ def test_header_and_body_are_sent_in_one_write(environ, postgres, valkey, tmp_pa
 
 
 def test_files_and_answers_without_a_body(environ, postgres, valkey, tmp_path):
-    style = (REPOSITORY / "flask" / "static" / "style.css").read_bytes()
+    style = (REPOSITORY / "flask" / "weather" / "static" / "style.css").read_bytes()
     with serving(environ | {"FLASK_REPLICAS": "1"}, tmp_path) as port:
         assert request(port, "GET", "/static/style.css")[:2] == (200, style)
         assert request(port, "HEAD", "/static/style.css")[:2] == (200, b"")

@@ -3,9 +3,10 @@
 import threading
 
 import pytest
-from locations import Index, Locations
 from polling import poll
-from waiting import UnavailableError
+
+from weather.locations import Index, Locations
+from weather.waiting import UnavailableError
 
 INDEX = Index([("Portland", 3), ("New Port", 9), ("port ann", 1), ("Ann", 5), ("Åport", 2)])
 

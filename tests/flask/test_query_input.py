@@ -1,7 +1,8 @@
 """What clients send: every kind of bad input is refused by name, none raises anything else."""
 
 import pytest
-from query_input import FORM, JSON, InputError, media_type, read_limit, read_location, wants_json
+
+from weather.input import FORM, JSON, InputError, media_type, read_limit, read_location, wants_json
 
 
 @pytest.mark.parametrize(

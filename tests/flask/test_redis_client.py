@@ -3,7 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from polling import poll
-from redis_client import IDLE_CONNECTIONS, RedisClient
+
+from weather.redis_client import IDLE_CONNECTIONS, RedisClient
 
 BURST = IDLE_CONNECTIONS + 30
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from databases import connect
 
 ROOT = Path(__file__).parents[2]
 ROOM = ROOT / "simulate"
-
-sys.path += [str(ROOM), str(ROOT / "benchmarks")]
 
 
 @pytest.fixture(scope="session")

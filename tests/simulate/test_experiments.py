@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from cells import Cell, CellError, matrix, open_loop, quick, select
-from report import load
+
+from lab.cells import Cell, CellError, matrix, open_loop, quick, select
+from lab.report import load
 
 ROOM = Path(__file__).parents[2] / "simulate"
 CELL = ["--patterns", "random", "--users", "20"]
@@ -175,7 +176,7 @@ def test_select():
 
 @pytest.mark.parametrize("limit", [0, 150, 199, 200, 1234, 9876])
 def test_the_limit_is_found_within_5_percent(limit):
-    from experiments import find_limit
+    from lab.experiments import find_limit
 
     probes = []
 

@@ -3,7 +3,8 @@
 import copy
 
 import pytest
-from judge import EDGE_OFF, EDGE_ON, SERVICE_LEVELS, invalid, missed
+
+from lab.judge import EDGE_OFF, EDGE_ON, SERVICE_LEVELS, invalid, missed
 
 
 def change(result, path, value):

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from recording import read
+
+from lab.recording import read
 
 ROOT = Path(__file__).parents[2]
 FILES = [

@@ -5,10 +5,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from arrivals import record
-from open_loop import Request, percentile, run
-from recording import between, series
-from weather import Checker
+
+from lab.arrivals import record
+from lab.open_loop import Request, percentile, run
+from lab.recording import between, series
+from users.stack_client import Checker
 
 RATE = 100  # requests/s
 SECONDS = 6

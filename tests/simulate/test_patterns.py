@@ -4,7 +4,8 @@ import random
 from collections import Counter
 
 import pytest
-from patterns import HOT_SPOTS, PATTERNS
+
+from users.patterns import HOT_SPOTS, PATTERNS
 
 LOCATIONS = [f"Town {number}" for number in range(1000)]
 REQUESTS = 20_000

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from recording import answers, percentile, read, series, window
+
+from lab.recording import answers, percentile, read, series, window
 
 
 def line(moment, requests, times, users=5, failures=0, workers=1, **answered):

@@ -9,10 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import charts
 import pytest
-from cells import DEFAULTS, Cell, quick
-from report import balance, cpu, load, tiers
+
+from lab import charts
+from lab.cells import DEFAULTS, Cell, quick
+from lab.report import balance, cpu, load, tiers
 
 ROOM = Path(__file__).parents[2] / "simulate"
 INVALID = Cell("random", 5000)

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from weather import Checker, Connection, WeatherError
+
+from users.stack_client import Checker, Connection, WeatherError
 
 
 def answer(location="Port Anna", average=12.34, records=5, **more):

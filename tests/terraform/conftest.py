@@ -1,13 +1,9 @@
 """Terraform, and one deployment to an emulated AWS from its first apply to its end."""
 
 import shutil
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
 from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment, init
 from inventory import everything, snapshot
 

@@ -1,0 +1,1 @@
+"""Loads weather_data, exactly once."""

@@ -1,0 +1,45 @@
+"""Connects to PostgreSQL, waiting a bounded time for a server that is still starting."""
+
+import time
+
+import psycopg2
+
+from populator.environment import PostgresSettings
+
+START_TIMEOUT = 60.0  # seconds; a first start of PostgreSQL takes 2-10, a crash recovery up to 30
+RETRY_INTERVAL = 0.5  # seconds
+
+
+class ServerNotReadyError(Exception):
+    """PostgreSQL could not be reached in time, or refused the log-in; the text is one line."""
+
+
+def connect(postgres: PostgresSettings) -> "psycopg2.extensions.connection":
+    """Open one connection; raises psycopg2.OperationalError."""
+    return psycopg2.connect(
+        **postgres.connect_arguments,
+        connect_timeout=5,
+        application_name="data-populator",
+    )
+
+
+def connect_when_ready(postgres: PostgresSettings) -> "psycopg2.extensions.connection":
+    """Open a connection, trying again for START_TIMEOUT seconds while the server is not up yet.
+
+    Raises ServerNotReadyError: at once where the server says no (password, unknown database).
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            return connect(postgres)
+        except psycopg2.OperationalError as error:
+            message = str(error).strip().splitlines()[-1]
+            if _is_refusal(message) or time.monotonic() > deadline:
+                raise ServerNotReadyError(f"PostgreSQL at {postgres.address}: {message}") from error
+        time.sleep(RETRY_INTERVAL)
+
+
+def _is_refusal(message: str) -> bool:
+    """Whether the server answered with an error that waiting won't mend."""
+    starting = ("starting up", "shutting down", "recovery", "not yet accepting", "too many clients")
+    return "FATAL:" in message and not any(word in message for word in starting)

@@ -1,0 +1,1 @@
+"""Proves that weather_data is complete and right."""

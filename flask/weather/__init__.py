@@ -1,0 +1,1 @@
+"""The application: average temperatures by location, from PostgreSQL by way of caches."""

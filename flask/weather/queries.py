@@ -1,0 +1,45 @@
+"""The application's SQL."""
+
+from typing import NamedTuple
+
+from weather.pool import Connection
+
+
+class Average(NamedTuple):
+    """A location's average in degrees Celsius, to 2 decimals; None where it has no records."""
+
+    temperature: float | None
+    records: int
+
+
+# Prepared once per connection: parsing and planning cost about as much as the query itself, an
+# index-only scan over weather_data_location_temperature.
+# The sum is rounded before the division: temperatures have two decimals, so that makes it exact,
+# and an average between two hundredths (0.075) is rounded away from zero, as decimal numbers are.
+_PREPARE = """
+PREPARE average (text) AS
+SELECT round(round(sum(temperature)::numeric, 2) / count(*), 2), count(*)
+FROM weather_data WHERE location = $1
+"""
+
+
+def average(connection: Connection, location: str) -> Average:
+    """Average temperature and number of records of one location; raises as Connection.run()."""
+    if "average" not in connection.prepared:
+        connection.run(_PREPARE)
+        connection.prepared.add("average")
+    temperature, records = connection.run("EXECUTE average (%s)", (location,)).fetchone()
+    return Average(None if temperature is None else float(temperature), records)
+
+
+def locations(connection: Connection) -> list[tuple[str, int]]:
+    """All locations with their number of records; raises as Connection.run().
+
+    The populator keeps them in a table of their own: finding them in weather_data would scan it.
+    """
+    return connection.run("SELECT location, records FROM weather_locations").fetchall()
+
+
+def ping(connection: Connection) -> None:
+    """Any answer will do; raises as Connection.run()."""
+    connection.run("SELECT 1")

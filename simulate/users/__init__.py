@@ -1,0 +1,1 @@
+"""What the simulated users do: choose a location, ask for it, check the answer."""

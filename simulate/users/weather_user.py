@@ -1,0 +1,124 @@
+"""What all Locust files share: users who think 1 to 2 s and check every answer."""
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gevent import GreenletExit
+from locust import FastHttpUser, between, events
+from locust.env import Environment
+from locust.exception import CatchResponseError, StopTest
+from locust.runners import MasterRunner
+
+from users.http_connection import HttpConnection, ProtocolError, Response, Server, post
+from users.patterns import PATTERNS, NewUser
+from users.stack_client import (
+    QUERY_HEADERS,
+    QUERY_PATH,
+    Averages,
+    Checker,
+    Connection,
+    WeatherError,
+    query_body,
+)
+
+SAMPLE = 100  # locations whose averages are asked for before the load begins
+
+
+class WeatherUser(FastHttpUser):
+    """A user who asks for averages; the classes that inherit from it choose the locations.
+
+    Queries go over a connection of their own: through FastHttpUser's client a request takes 490 us
+    of CPU, this way 140 us, and the generator shares the machine with what it measures.
+    """
+
+    abstract = True
+    wait_time = between(1, 2)  # seconds
+    connection_timeout = 10.0  # seconds
+    network_timeout = 10.0  # seconds
+    pattern: ClassVar[str] = "random"  # a key of PATTERNS
+    # Read from the stack before the first user starts.
+    locations: ClassVar[list[str]]
+    _patterns: ClassVar[dict[str, NewUser]]
+    _checker: ClassVar[Checker]
+    _requests: ClassVar[dict[str, bytes]]
+    _server: ClassVar[Server]
+    _problem: ClassVar[str] = ""
+    cut_off: ClassVar[int] = 0  # requests under way when their user was stopped
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        if self._problem:
+            raise StopTest(self._problem)
+        self._connection = HttpConnection(self._server, self.network_timeout)
+        self.choose = self._patterns[self.pattern]()
+
+    def on_stop(self) -> None:
+        self._connection.close()
+
+    def query(self, location: str) -> None:
+        """POST /query; an answer that is not right counts as a failure."""
+        response, failure = None, None
+        started = time.perf_counter()
+        try:
+            response = self._connection.exchange(self._requests[location])
+        except (OSError, ProtocolError) as error:
+            failure = error
+        except GreenletExit:
+            WeatherUser.cut_off += 1
+            raise
+        milliseconds = (time.perf_counter() - started) * 1000
+        if response is not None:
+            failure = self._failure(location, response)
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=QUERY_PATH,
+            response_time=milliseconds,
+            response_length=len(response.content) if response else 0,
+            response=response,
+            exception=failure,
+            context={},
+        )
+
+    def _failure(self, location: str, response: Response) -> Exception | None:
+        if response.status_code != 200:
+            return CatchResponseError(f"status {response.status_code}")
+        problem = self._checker.problem(location, response.content)
+        return CatchResponseError(f"wrong answer: {problem}") if problem else None
+
+    @classmethod
+    def read_stack(cls, base_url: str) -> None:
+        """Read what all users need to know; raises WeatherError, OSError."""
+        cls._server = Server(base_url)
+        with Connection(base_url) as connection:
+            cls.locations = connection.all_locations()
+            cls._checker = Checker(_known_averages(connection, cls.locations))
+        cls._patterns = {name: prepare(cls.locations, random) for name, prepare in PATTERNS.items()}
+        cls._requests = {
+            location: post(cls._server.name, QUERY_PATH, query_body(location), QUERY_HEADERS)
+            for location in cls.locations
+        }
+
+
+def _known_averages(connection: Connection, locations: list[str]) -> Averages:
+    """From the file that experiments.py wrote from the database, or asked for now, one by one."""
+    path = os.environ.get("EXPECTED_AVERAGES")
+    if path:
+        return json.loads(Path(path).read_text())
+    return connection.averages(random.sample(locations, min(SAMPLE, len(locations))))
+
+
+@events.test_start.add_listener
+def read_stack(environment: Environment, **_: Any) -> None:
+    """Runs in every process that has users, before the first of them starts."""
+    if isinstance(environment.runner, MasterRunner) or not environment.host:
+        return
+    WeatherUser._problem = ""
+    try:
+        WeatherUser.read_stack(environment.host)
+    except (WeatherError, OSError) as error:
+        WeatherUser._problem = f"{environment.host}: {error}"
+        environment.process_exit_code = 1
