@@ -3,7 +3,7 @@
 import os
 import sys
 
-from weather.pool import budget_problem
+from weather.connection_budget import budget_problem
 from weather.settings import load_settings
 from weather.waiting import UnavailableError
 

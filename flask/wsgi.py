@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from weather.app import create_app
 from weather.environment import ConfigError
+from weather.factory import create_app
 from weather.settings import load_settings
 from weather.waiting import UnavailableError
 

@@ -13,7 +13,7 @@ BOOLEANS |= {"false": False, "off": False, "no": False, "0": False}
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 MAX_ROWS = 2**31 - 1  # weather_data.id is an integer
 LONGEST_NUMBER = 20  # digits; int() refuses thousands of them with an error of its own
-LONGEST_SHOWN = 60  # characters of a bad value that its message repeats
+LONGEST_SHOWN = 200  # characters of a bad value that its message repeats
 
 Environ = Mapping[str, str]
 

@@ -2,8 +2,6 @@
 
 import json
 import random
-import secrets
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,21 +12,17 @@ import redis
 from weather.queries import Average
 from weather.redis_client import RedisClient, RedisDownError
 from weather.settings import Settings
-from weather.waiting import WAIT_LIMIT, UnavailableError
+from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 PREFIX = "weather:avg:1:"  # 1 is the version of the value's format
-LOCK_PREFIX = "weather:lock:1:"
 JITTER = 0.1  # an answer's life is 0.9 to 1 x CACHE_EXPIRY: answers of one burst end apart
 REFRESH_SHARE = 0.2  # the last part of CACHE_EXPIRY, in which a hot answer is computed anew
-# A lock outlives the slowest read (2 s) and the wait for a connection, no more: whoever holds it
-# may have been killed.
-LOCK_MS = 3000
-POLL = 0.01  # seconds between two looks at what another replica computes
-MEMORY_ANSWERS = 20_000  # answers that a process keeps itself: 8 MB, and all 13,309 locations fit
+REFRESH_PAUSE = 3.0  # seconds without another try after that failed
+# That a process keeps itself: 8 MB, and all 13,309 locations fit. Redis alone answers 0.58 times as
+# many requests/s as bare Flask, with this in front of it 0.89 (benchmarks/results/serve.json).
+MEMORY_ANSWERS = 20_000
 
-# Deletes the lock only if it still is the caller's: it may have expired and been taken by another.
-_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
-
+Compute = Callable[[str], Average]
 T = TypeVar("T")
 
 
@@ -39,27 +33,6 @@ class Answer(NamedTuple):
     expires: float
 
 
-class Memory:
-    """Answers kept in this process, so that a hot one costs no trip to Redis.
-
-    On 2 cores Redis alone answers 0.61 times as many requests/s as bare Flask, with this in front
-    of it 0.83 times as many (benchmarks/results/serve.json).
-    """
-
-    def __init__(self) -> None:
-        self._answers: dict[str, Answer] = {}
-
-    def get(self, location: str) -> Answer | None:
-        return self._answers.get(location)
-
-    def put(self, location: str, answer: Answer) -> None:
-        """Keep an answer, in place of the oldest one where there are MEMORY_ANSWERS."""
-        self._answers.pop(location, None)
-        if len(self._answers) >= MEMORY_ANSWERS:
-            self._answers.pop(next(iter(self._answers)))
-        self._answers[location] = answer
-
-
 class Flights:
     """At most one computation of a key at a time in this process; the others wait for its result.
 
@@ -67,7 +40,6 @@ class Flights:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._flights: dict[str, Future] = {}
 
     def run(self, key: str, compute: Callable[[], T]) -> T:
@@ -76,31 +48,26 @@ class Flights:
         Raises what ``compute`` raises, and UnavailableError when the other computation takes too
         long.
         """
-        with self._lock:
-            flight = self._flights.get(key)
-            is_leader = flight is None
-            if is_leader:
-                flight = self._flights[key] = Future()
-        if is_leader:
-            return self._lead(key, flight, compute)
-        try:
-            return flight.result(WAIT_LIMIT)
-        except TimeoutError:
-            raise UnavailableError("the same answer is being computed and takes long") from None
-
-    def is_running(self, key: str) -> bool:
-        return key in self._flights
-
-    def _lead(self, key: str, flight: Future, compute: Callable[[], T]) -> T:
+        own = Future()
+        flight = self._flights.setdefault(key, own)
+        if flight is not own:
+            try:
+                return flight.result(WAIT_LIMIT)
+            except TimeoutError:
+                message = "the same answer is being computed and takes long"
+                raise UnavailableError(message) from None
         try:
             result = compute()
         except BaseException as error:
             del self._flights[key]
-            flight.set_exception(error)
+            own.set_exception(error)
             raise
         del self._flights[key]
-        flight.set_result(result)
+        own.set_result(result)
         return result
+
+    def is_running(self, key: str) -> bool:
+        return key in self._flights
 
 
 class Cache:
@@ -109,59 +76,28 @@ class Cache:
     def __init__(self, settings: Settings) -> None:
         self._expiry = settings.cache_expiry
         self._refresh_before = settings.cache_expiry * REFRESH_SHARE
-        self._flights = Flights()
         self._redis = RedisClient(settings) if settings.cache else None
-        self._memory = Memory() if settings.cache and settings.memory_cache else None
+        self._memory: dict[str, Answer] = {}
+        self._memory_answers = MEMORY_ANSWERS if settings.memory_cache else 0
+        self._flights = Flights()
+        self._refreshes = Flights()
+        self._refresh_breaker = Breaker(REFRESH_PAUSE)
 
-    def fetch(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
+    def fetch(self, location: str, compute: Compute) -> tuple[Answer, str]:
         """Return the answer and where it comes from: hit, stale, miss or bypass.
 
         "stale" is an answer near its end that another request is computing anew; it still is
         younger than CACHE_EXPIRY. Raises what ``compute`` raises.
         """
         if self._redis is None:
-            return self._bypass(location, compute)
-        if answer := self._young_in_memory(location):
+            return self._compute(location, compute), "bypass"
+        answer = self._memory.get(location)
+        if answer and self._is_young(answer):
             return answer, "hit"
-        answer, source = self._fetch_from_redis(location, compute)
-        self._remember(location, answer)
+        answer, source = self._flights.run(location, lambda: self._look_up(location, compute))
+        if source == "hit" and not self._is_young(answer):
+            return self._refresh(location, compute, answer)
         return answer, source
-
-    def _fetch_from_redis(
-        self, location: str, compute: Callable[[str], Average]
-    ) -> tuple[Answer, str]:
-        """As fetch(); a hit costs one Redis command."""
-        try:
-            answer = self._look_up(location)
-        except RedisDownError:
-            return self._flights.run(location, lambda: self._without_redis(location, compute))
-        if answer is None:
-            return self._flights.run(location, lambda: self._miss(location, compute))
-        if self._is_young(answer):
-            return answer, "hit"
-        return self._refresh(location, compute, answer)
-
-    def _without_redis(
-        self, location: str, compute: Callable[[str], Average]
-    ) -> tuple[Answer, str]:
-        """Compute, unless another request did while this one waited for a Redis that is down."""
-        if answer := self._young_in_memory(location):
-            return answer, "hit"
-        answer, source = self._bypass(location, compute)
-        self._remember(location, answer)  # before the flight ends: whoever comes then finds it
-        return answer, source
-
-    def _young_in_memory(self, location: str) -> Answer | None:
-        answer = self._memory.get(location) if self._memory else None
-        return answer if answer and self._is_young(answer) else None
-
-    def _remember(self, location: str, answer: Answer) -> None:
-        if self._memory and answer.average.records:  # as in Redis, see _compute_and_store
-            self._memory.put(location, answer)
-
-    def _is_young(self, answer: Answer) -> bool:
-        """Whether it is too early to compute the answer anew."""
-        return answer.expires - time.time() > self._refresh_before
 
     def state(self) -> str:
         """up, down, or off where CACHE=false."""
@@ -173,59 +109,63 @@ class Cache:
             return "down"
         return "up"
 
-    def _bypass(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
-        return self._compute(location, compute), "bypass"
-
-    def _compute(self, location: str, compute: Callable[[str], Average]) -> Answer:
-        start = time.time()  # the answer is as old as the read's start
-        return Answer(compute(location), start + self._expiry)
-
-    def _miss(self, location: str, compute: Callable[[str], Average]) -> tuple[Answer, str]:
-        """Compute and store, or take over what another replica computes meanwhile."""
-        lock = None
+    def _look_up(self, location: str, compute: Compute) -> tuple[Answer, str]:
+        """The answer that Redis has, or else a new one: two commands to Redis at most."""
         try:
-            give_up = time.monotonic() + WAIT_LIMIT
-            while (lock := self._lock(location)) is None and time.monotonic() < give_up:
-                time.sleep(POLL)
-                if answer := self._look_up(location):
-                    return answer, "hit"
-            # Between the first look and the lock another replica may have come and gone.
-            answer = self._look_up(location)
+            answer, source = self._read(location), "hit"
         except RedisDownError:
-            answer = None
-        try:
-            if answer:
-                return answer, "hit"
-            return self._compute_and_store(location, compute), "miss"
-        finally:
-            self._unlock(location, lock)
+            answer, source = self._compute(location, compute), "bypass"
+        if answer is None:
+            answer, source = self._compute(location, compute), "miss"
+            self._write(location, answer)
+        self._remember(location, answer)
+        return answer, source
 
-    def _refresh(
-        self, location: str, compute: Callable[[str], Average], answer: Answer
-    ) -> tuple[Answer, str]:
+    def _refresh(self, location: str, compute: Compute, old: Answer) -> tuple[Answer, str]:
         """Compute anew unless somebody does already; a failure leaves the old answer."""
-        if self._flights.is_running(location):
-            return answer, "stale"
+        if self._refreshes.is_running(location) or not self._refresh_breaker.allows():
+            return old, "stale"
 
-        def compute_locked() -> tuple[Answer, str]:
-            try:
-                lock = self._lock(location)
-            except RedisDownError:
-                lock = None
-            if lock is None:
-                return answer, "stale"
-            # Released on success only: while PostgreSQL is down, one request in LOCK_MS tries.
-            fresh = self._compute_and_store(location, compute)
-            self._unlock(location, lock)
-            return fresh, "miss"
+        def compute_and_keep() -> Answer:
+            answer = self._compute(location, compute)
+            self._write(location, answer)
+            self._remember(location, answer)
+            return answer
 
         try:
-            return self._flights.run(location, compute_locked)
+            answer = self._refreshes.run(location, compute_and_keep)
         except UnavailableError:
-            return answer, "stale"
+            self._refresh_breaker.failed()
+            return old, "stale"
+        self._refresh_breaker.succeeded()
+        return answer, "miss"
 
-    def _look_up(self, location: str) -> Answer | None:
-        """The stored answer; None if there is none or its value is not one of ours."""
+    def _is_young(self, answer: Answer) -> bool:
+        """Whether it is too early to compute the answer anew."""
+        return answer.expires - time.time() > self._refresh_before
+
+    def _compute(self, location: str, compute: Compute) -> Answer:
+        """A new answer, which is as old as the read's start.
+
+        One without records ends at once, and nobody keeps it: anyone can make up names and push
+        real answers out with them, while the index finds in 0.1 ms that a name does not exist.
+        """
+        start = time.time()
+        average = compute(location)
+        life = self._expiry * (1 - random.uniform(0, JITTER)) if average.records else 0
+        return Answer(average, start + life)
+
+    def _remember(self, location: str, answer: Answer) -> None:
+        """Keep an answer in memory, in place of the oldest one where there is no room."""
+        if not (answer.average.records and self._memory_answers):
+            return
+        self._memory.pop(location, None)
+        if len(self._memory) >= self._memory_answers:
+            self._memory.pop(next(iter(self._memory)))
+        self._memory[location] = answer
+
+    def _read(self, location: str) -> Answer | None:
+        """What Redis has; None if it has nothing, or a value that is not one of ours."""
         try:
             value = self._redis.execute("GET", PREFIX + location)
         except redis.ResponseError:  # a key of another type
@@ -248,39 +188,14 @@ class Cache:
             return None
         return Answer(Average(temperature, records), expires)
 
-    def _compute_and_store(self, location: str, compute: Callable[[str], Average]) -> Answer:
-        answer = self._compute(location, compute)
-        # Answers without records are not stored: anyone can make up names and fill Redis with
-        # them, while the index finds in 0.1 ms that a name does not exist.
-        if answer.average.records == 0:
-            return answer
-        answer = answer._replace(expires=answer.expires - self._expiry * random.uniform(0, JITTER))
+    def _write(self, location: str, answer: Answer) -> None:
+        """Give Redis an answer; a failure costs only speed."""
         remaining_ms = int((answer.expires - time.time()) * 1000)
-        if remaining_ms > 0:
-            value = {
-                "average_temperature": answer.average.temperature,
-                "records": answer.average.records,
-                "expires": answer.expires,
-            }
-            self._try("SET", PREFIX + location, json.dumps(value), "PX", remaining_ms)
-        return answer
-
-    def _lock(self, location: str) -> str | None:
-        """Take the lock that all replicas share; None if another has it. Raises RedisDownError."""
-        token = secrets.token_hex(8)
+        if remaining_ms <= 0:
+            return
+        (temperature, records), expires = answer
+        value = {"average_temperature": temperature, "records": records, "expires": expires}
         try:
-            done = self._redis.execute("SET", LOCK_PREFIX + location, token, "NX", "PX", LOCK_MS)
-        except redis.ResponseError as error:  # out of memory, read-only: go on without the lock
-            raise RedisDownError(str(error)) from error
-        return token if done else None
-
-    def _unlock(self, location: str, lock: str | None) -> None:
-        if lock:
-            self._try("EVAL", _RELEASE, 1, LOCK_PREFIX + location, lock)
-
-    def _try(self, *command: str | int) -> None:
-        """Send a command whose failure costs only speed."""
-        try:
-            self._redis.execute(*command)
+            self._redis.execute("SET", PREFIX + location, json.dumps(value), "PX", remaining_ms)
         except (RedisDownError, redis.ResponseError):
             return

@@ -7,12 +7,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import MIMEAccept
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.http import parse_accept_header
 
 MAX_BODY = 4096  # bytes; 100 characters take at most 1,200 in a form
 MAX_LENGTH = 100  # characters of a location; the longest real one has about 30
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
+HTML = "text/html; charset=utf-8"
 
 # Control characters, and halves of surrogate pairs, which JSON can smuggle in as "\ud800" and
 # which have no UTF-8 form.
@@ -26,6 +28,29 @@ class InputError(ValueError):
 def media_type(content_type: str) -> str:
     """The type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
+
+
+def body_kind(environ: dict[str, Any]) -> str:
+    """FORM or JSON; raises UnsupportedMediaType for anything else."""
+    kind = media_type(environ.get("CONTENT_TYPE", ""))
+    if not kind and environ.get("CONTENT_LENGTH", "0") in ("", "0"):
+        return FORM  # an empty body: the answer is that location is missing
+    if kind not in (FORM, JSON):
+        raise UnsupportedMediaType(f"Content-Type is neither {FORM} nor {JSON}.")
+    return kind
+
+
+def read_body(environ: dict[str, Any]) -> bytes:
+    """The body of a request; raises RequestEntityTooLarge above MAX_BODY.
+
+    From the server's stream: request.get_data() takes 13 us more of the 60 that a hit takes.
+    """
+    # Without a length the body is chunked, and gunicorn's stream ends where the last chunk does.
+    length = int(environ.get("CONTENT_LENGTH") or MAX_BODY + 1)
+    body = environ["wsgi.input"].read(min(length, MAX_BODY + 1))
+    if len(body) > MAX_BODY:
+        raise RequestEntityTooLarge(f"The request body is larger than {MAX_BODY} bytes.")
+    return body
 
 
 def read_location(kind: str, body: bytes) -> str:

@@ -4,27 +4,29 @@ import heapq
 import itertools
 import logging
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from time import monotonic
 
-from weather.waiting import WAIT_LIMIT, UnavailableError
+from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 DROPDOWN_SIZE = 100  # what a person can scroll through; the filter reaches the others
-RETRY_INTERVAL = 5.0  # seconds to the next try after the list could not be read, or was empty
+REFRESH_SHARE = 0.2  # the last part of the list's life, in which it is read anew beside requests
+RETRY_PAUSE = 5.0  # seconds to the next try after the list could not be read
 
 log = logging.getLogger("gunicorn.error")
 
 
 class Index:
-    """An immutable list of locations that can be searched."""
+    """An immutable list of locations that can be searched; ``expires`` in seconds since 1970."""
 
-    def __init__(self, rows: list[tuple[str, int]]) -> None:
+    def __init__(self, rows: list[tuple[str, int]], expires: float) -> None:
         by_name = sorted((name.casefold(), name) for name, _ in rows)
         self._folded = [folded for folded, _ in by_name]
         self._names = [name for _, name in by_name]
         largest = heapq.nlargest(DROPDOWN_SIZE, rows, key=lambda row: row[1])
         self.most_records = sorted(name for name, _ in largest)
+        self.expires = expires
 
     def __len__(self) -> int:
         return len(self._names)
@@ -48,45 +50,64 @@ class Index:
 
 
 class Locations:
-    """Reads the list at first use and again, beside the requests, when it is ``max_age`` old."""
+    """Reads the list at first use, and again before it is ``max_age`` seconds old."""
 
     def __init__(self, read: Callable[[], list[tuple[str, int]]], max_age: float) -> None:
         self._read = read
-        self._max_age = max_age  # seconds
+        self._max_age = max_age
         self._index: Index | None = None
-        self._refresh_at = 0.0
         self._reading = threading.Lock()
+        self._breaker = Breaker(RETRY_PAUSE)
 
     def index(self) -> Index:
-        """The list, an old one while a new one is being read or can't be.
+        """The list; an old one only while no new one can be read.
 
         Raises UnavailableError while there has never been one.
         """
-        if self._index is None:
-            self._read_first()
-        elif monotonic() >= self._refresh_at and self._reading.acquire(blocking=False):
-            threading.Thread(target=self._read_again, name="locations", daemon=True).start()
-        return self._index
+        index = self._index
+        remaining = index.expires - time.time() if index else 0.0
+        if remaining <= 0:
+            return self._read_first(index)
+        nearly_over = remaining < self._max_age * REFRESH_SHARE
+        if nearly_over and self._breaker.allows() and self._reading.acquire(blocking=False):
+            threading.Thread(target=self._read_beside, name="locations", daemon=True).start()
+        return index
 
-    def _read_first(self) -> None:
+    def _read_first(self, old: Index | None) -> Index:
+        """Read the list before going on, unless another request has while this one waited."""
+        if old and not self._breaker.allows():
+            return old
         if not self._reading.acquire(timeout=WAIT_LIMIT):
+            if old:
+                return old
             raise UnavailableError("the list of locations is being read and takes long")
         try:
-            if self._index is None:
+            if self._index is old:
                 self._load()
+        except UnavailableError as error:
+            self._failed(error)
+            if not old:
+                raise
         finally:
             self._reading.release()
+        return self._index
 
-    def _read_again(self) -> None:
+    def _read_beside(self) -> None:
         try:
             self._load()
         except UnavailableError as error:
-            self._refresh_at = monotonic() + RETRY_INTERVAL
-            log.warning("the list of locations stays as it is: %s", error)
+            self._failed(error)
         finally:
             self._reading.release()
 
     def _load(self) -> None:
-        index = Index(self._read())
-        self._refresh_at = monotonic() + (self._max_age if len(index) else RETRY_INTERVAL)
-        self._index = index
+        started = time.time()  # the list is as old as the read's start
+        rows = self._read()
+        # An empty list is read again by each request: the populator is still at work.
+        self._index = Index(rows, started + (self._max_age if rows else 0))
+        self._breaker.succeeded()
+
+    def _failed(self, error: UnavailableError) -> None:
+        self._breaker.failed()
+        if self._index:
+            log.warning("the list of locations stays as it is: %s", error)

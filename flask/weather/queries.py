@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from weather.pool import Connection
+from weather.connect import Connection
 
 
 class Average(NamedTuple):

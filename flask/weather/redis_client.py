@@ -48,7 +48,7 @@ class RedisClient:
             raise RedisDownError("Redis failed a moment ago")
         idle = self._idle
         try:
-            client = idle.pop() if idle else redis.Redis(**self._options)
+            client = self._take(idle)
             answer = client.execute_command(*command)
         except redis.ResponseError:
             self._succeeded(client, idle)
@@ -60,6 +60,12 @@ class RedisClient:
             raise RedisDownError(str(error)) from error
         self._succeeded(client, idle)
         return answer
+
+    def _take(self, idle: list[redis.Redis]) -> redis.Redis:
+        try:
+            return idle.pop()
+        except IndexError:
+            return redis.Redis(**self._options)
 
     def _succeeded(self, client: redis.Redis, idle: list[redis.Redis]) -> None:
         self._breaker.succeeded()

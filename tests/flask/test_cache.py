@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from polling import poll
 
-from weather.cache import LOCK_PREFIX, PREFIX, Cache
+from weather.cache import PREFIX, Cache
 from weather.queries import Average
 from weather.waiting import UnavailableError
 
@@ -92,7 +92,7 @@ def test_what_is_stored(cache, source, client, settings):
     }
     assert before + 0.9 * settings.cache_expiry <= answer.expires <= before + settings.cache_expiry
     assert client.pttl(KEY) <= (answer.expires - before) * 1000
-    assert client.keys() == [KEY.encode()]  # the lock is released
+    assert client.keys() == [KEY.encode()]
 
 
 def test_a_hit_is_one_command(cache, source, client):
@@ -101,11 +101,21 @@ def test_a_hit_is_one_command(cache, source, client):
     before = client.info("commandstats")
     for _ in range(10):
         assert state_of(cache, source) == "hit"
+    assert commands(client, before) == {"cmdstat_get": 10}
+
+
+def test_a_miss_is_two_commands(cache, source, client):
+    before = client.info("commandstats")
+    assert state_of(cache, source) == "miss"
+    assert commands(client, before) == {"cmdstat_get": 1, "cmdstat_set": 1}
+
+
+def commands(client, before):
+    """What Redis was asked since then: how often each command."""
     after = client.info("commandstats")
     calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
-    assert {name: count for name, count in calls.items() if count and "info" not in name} == {
-        "cmdstat_get": 10
-    }
+    asked = ("cmdstat_get", "cmdstat_set", "cmdstat_eval", "cmdstat_del")
+    return {name: calls[name] for name in asked if calls.get(name)}
 
 
 def test_lives_end_at_different_times(cache, source):
@@ -156,12 +166,12 @@ def test_near_its_end_one_computes_and_the_others_get_the_old_answer(cache, sour
     assert source.reads == 2
 
 
-def test_near_its_end_another_replica_is_left_to_compute(cache, source, client):
+def test_near_its_end_what_another_replica_computed_is_taken(cache, settings, source, client):
     cache.fetch("Portland", source)
     age(client, 250)
-    client.set(LOCK_PREFIX + "Portland", "another", px=3000)
-    assert state_of(cache, source) == "stale"
-    assert client.get(LOCK_PREFIX + "Portland") == b"another"
+    assert state_of(Cache(settings), source) == "miss"
+    assert state_of(cache, source) == "hit"
+    assert source.reads == 2
 
 
 def test_a_failed_refresh_leaves_the_old_answer(cache, source, client):
@@ -169,7 +179,7 @@ def test_a_failed_refresh_leaves_the_old_answer(cache, source, client):
     age(client, 250)
     source.is_down = True
     assert [state_of(cache, source) for _ in range(5)] == ["stale"] * 5
-    assert source.reads == 2  # the lock keeps the next try off for a while
+    assert source.reads == 2  # after a failure nobody tries for a while
 
 
 @pytest.mark.parametrize(
@@ -232,8 +242,8 @@ def test_unknown_locations_are_not_stored(cache, client):
 @pytest.fixture
 def patient(monkeypatch):
     """Long time limits: so many threads share one interpreter that they wait for each other."""
-    monkeypatch.setattr("cache.WAIT_LIMIT", 10)
-    monkeypatch.setattr("redis_client.TIMEOUT", 10)
+    monkeypatch.setattr("weather.cache.WAIT_LIMIT", 10)
+    monkeypatch.setattr("weather.redis_client.TIMEOUT", 10)
 
 
 def test_one_flight_for_100_threads(patient, cache, source):
@@ -249,7 +259,7 @@ def test_one_flight_for_100_threads(patient, cache, source):
     assert set(states) <= {"miss", "hit"}
 
 
-def test_one_flight_over_replicas(patient, settings, valkey, source):
+def test_one_flight_in_each_replica(patient, settings, valkey, source):
     replicas = [Cache(settings) for _ in range(3)]
     barrier = threading.Barrier(60)
 
@@ -259,26 +269,7 @@ def test_one_flight_over_replicas(patient, settings, valkey, source):
 
     with ThreadPoolExecutor(60) as threads:
         list(threads.map(ask, range(60)))
-    assert source.reads == 1
-
-
-def test_a_lock_whose_holder_died_delays_only_for_a_moment(cache, source, client):
-    client.set(LOCK_PREFIX + "Portland", "killed", px=3000)
-    start = time.monotonic()
-    assert state_of(cache, source) == "miss"
-    assert time.monotonic() - start < 0.5
-    assert client.get(LOCK_PREFIX + "Portland") == b"killed"  # not ours to delete
-
-
-def test_a_lock_that_another_took_over_is_left_alone(cache, source, client):
-    source.may_answer.clear()
-    with ThreadPoolExecutor() as threads:
-        flight = threads.submit(state_of, cache, source)
-        poll(lambda: source.reads == 1)
-        client.set(LOCK_PREFIX + "Portland", "another")
-        source.may_answer.set()
-        assert flight.result(5) == "miss"
-    assert client.get(LOCK_PREFIX + "Portland") == b"another"
+    assert source.reads <= 3
 
 
 def test_waiting_for_a_flight_is_bounded(cache, source):
@@ -409,8 +400,9 @@ def test_memory_leaves_an_answer_near_its_end_to_redis(settings, valkey, source,
     assert source.reads == 1
 
 
-def test_memory_has_a_limit(memory_cache, source, valkey, monkeypatch):
-    monkeypatch.setattr("cache.MEMORY_ANSWERS", 2)
+def test_memory_has_a_limit(settings, source, valkey, monkeypatch):
+    monkeypatch.setattr("weather.cache.MEMORY_ANSWERS", 2)
+    memory_cache = Cache(dataclasses.replace(settings, memory_cache=True))
     for location in ("A", "B", "C"):
         memory_cache.fetch(location, source)
     valkey.kill()

@@ -8,7 +8,8 @@ from polling import poll
 from weather.locations import Index, Locations
 from weather.waiting import UnavailableError
 
-INDEX = Index([("Portland", 3), ("New Port", 9), ("port ann", 1), ("Ann", 5), ("Åport", 2)])
+ROWS = [("Portland", 3), ("New Port", 9), ("port ann", 1), ("Ann", 5), ("Åport", 2)]
+INDEX = Index(ROWS, expires=0)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_search(text, limit, names, total):
 
 
 def test_most_records_are_in_alphabetical_order():
-    index = Index([(f"Town {number:03}", number) for number in range(300)])
+    index = Index([(f"Town {number:03}", number) for number in range(300)], expires=0)
     assert index.most_records == [f"Town {number:03}" for number in range(200, 300)]
 
 
@@ -43,7 +44,12 @@ def test_read_once_for_many_threads():
     assert len(reads) == 1
 
 
-def test_the_old_list_is_served_while_a_new_one_is_read():
+def names(locations):
+    return locations.index().search("", 9)[0]
+
+
+def test_near_its_end_the_old_list_is_served_while_a_new_one_is_read(monkeypatch):
+    monkeypatch.setattr("weather.locations.REFRESH_SHARE", 1)  # it is near its end at once
     may_answer = threading.Event()
     answers = [[("Old", 1)], [("New", 1)]]
 
@@ -52,26 +58,39 @@ def test_the_old_list_is_served_while_a_new_one_is_read():
             may_answer.wait(10)
         return answers.pop(0)
 
-    locations = Locations(read, max_age=0)
-    assert locations.index().search("", 9)[0] == ["Old"]
-    assert locations.index().search("", 9)[0] == ["Old"]
+    locations = Locations(read, max_age=300)
+    assert [names(locations) for _ in range(3)] == [["Old"]] * 3
     may_answer.set()
-    poll(lambda: locations._index.search("", 9)[0] == ["New"])
+    monkeypatch.setattr("weather.locations.REFRESH_SHARE", 0)
+    poll(lambda: names(locations) == ["New"])
+
+
+def test_a_list_past_its_end_is_not_served():
+    answers = [[("Old", 1)], [("New", 1)]]
+    locations = Locations(lambda: answers.pop(0), max_age=0)
+    assert names(locations) == ["Old"]
+    assert names(locations) == ["New"]
 
 
 def test_the_old_list_is_served_while_the_database_is_down():
-    answers = [[("Old", 1)]]
+    reads = []
 
     def read():
-        if not answers:
+        reads.append(1)
+        if len(reads) > 1:
             raise UnavailableError("down")
-        return answers.pop()
+        return [("Old", 1)]
 
     locations = Locations(read, max_age=0)
-    locations.index()
-    locations.index()
-    poll(lambda: locations._refresh_at > 0 and not locations._reading.locked())
-    assert locations.index().search("", 9)[0] == ["Old"]
+    assert [names(locations) for _ in range(5)] == [["Old"]] * 5
+    assert len(reads) == 2  # after a failure nobody tries for a while
+
+
+def test_an_empty_list_is_read_again():
+    answers = [[], [("New", 1)]]
+    locations = Locations(lambda: answers.pop(0), max_age=300)
+    assert names(locations) == []
+    assert names(locations) == ["New"]
 
 
 def test_without_any_list_it_is_unavailable():

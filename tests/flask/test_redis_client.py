@@ -10,7 +10,9 @@ BURST = IDLE_CONNECTIONS + 30
 
 
 def test_a_burst_leaves_no_more_than_the_idle_connections(settings, valkey, monkeypatch):
-    monkeypatch.setattr("redis_client.TIMEOUT", 10)  # seconds: all of them wait at one moment
+    monkeypatch.setattr(
+        "weather.redis_client.TIMEOUT", 10
+    )  # seconds: all of them wait at one moment
     redis = RedisClient(settings)
     with ThreadPoolExecutor(BURST) as threads, valkey.client() as other:
 

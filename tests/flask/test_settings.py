@@ -2,15 +2,16 @@
 
 import pytest
 
-from weather.settings import ConfigError, Settings
+from weather.environment import ConfigError
+from weather.settings import Settings
 
 MINIMUM = {"POSTGRES_PASSWORD": "secret-word"}
 
 
 def test_defaults():
     settings = Settings.from_env(MINIMUM)
-    assert (settings.postgres_host, settings.postgres_port) == ("localhost", 5432)
-    assert (settings.postgres_db, settings.postgres_user) == ("weather", "weather")
+    assert settings.postgres.address == "localhost:5432"
+    assert (settings.postgres.database, settings.postgres.user) == ("weather", "weather")
     assert (settings.redis_host, settings.redis_port, settings.redis_ssl) == (
         "localhost",
         6379,
@@ -71,7 +72,7 @@ def test_without_pooling_the_pool_sizes_do_not_matter():
 def test_password_from_a_file(tmp_path):
     (tmp_path / "password").write_text("from-file\n")
     settings = Settings.from_env({"POSTGRES_PASSWORD_FILE": str(tmp_path / "password")})
-    assert settings.postgres_password == "from-file"
+    assert settings.postgres.password == "from-file"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from flask_servers import DATA, exact_average, free_port
 from polling import poll
 
 from weather import queries
-from weather.pool import Database, Pool, budget_problem, connect
+from weather.connect import connect
+from weather.connection_budget import budget_problem
+from weather.pool import Database, Pool
 from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
 
 APPLICATION = "flask flask"
@@ -28,7 +30,7 @@ def pool(settings):
     pool = Pool(partial(connect, settings), minconn=1, maxconn=3)
     yield pool
     assert pool.in_use == 0
-    pool.close()
+    pool.close_idle()
 
 
 @contextmanager
@@ -36,10 +38,8 @@ def database_of(settings, **changes):
     database = Database(dataclasses.replace(settings, **changes))
     try:
         yield database
-        assert getattr(database._source, "in_use", 0) == 0
     finally:
-        if isinstance(database._source, Pool):
-            database._source.close()
+        database.close()
 
 
 def sessions(postgres):
@@ -100,7 +100,7 @@ def test_a_waiting_thread_gets_the_connection_that_comes_back(postgres, pool):
     taken = [pool.acquire(deadline()) for _ in range(3)]
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(pool.acquire, deadline())
-        poll(lambda: pool._queue == 1)
+        poll(lambda: pool.waiting == 1)
         pool.release(taken[0])
         assert waiting.result(1) is taken[0]
     for connection in taken:
@@ -108,13 +108,14 @@ def test_a_waiting_thread_gets_the_connection_that_comes_back(postgres, pool):
 
 
 def test_never_more_than_maxconn_under_load(postgres, settings):
+    no_sessions(postgres)
     most = 0
     with database_of(settings, pool_minconn=1, pool_maxconn=4) as database:
         names = list(DATA) * 10
         with ThreadPoolExecutor(30) as threads:
             results = [threads.submit(database.read, average(name)) for name in names]
             while wait(results, timeout=0.001).not_done:
-                most = max(most, database._source._size)
+                most = max(most, sessions(postgres))
         assert all(
             result.result().records == len(DATA[name])
             for name, result in zip(names, results, strict=True)
@@ -147,7 +148,7 @@ def test_idle_connections_above_minconn_are_closed_later(postgres, pool):
         connection.idle_since -= 61
     for _ in range(3):
         pool.release(pool.acquire(deadline()))
-    assert pool._size == 1
+    assert pool.size == 1
 
 
 def test_a_terminated_session_costs_no_request(postgres, settings):
@@ -209,27 +210,27 @@ def test_failing_connects_do_not_stampede(settings):
         with pytest.raises(UnavailableError):
             pool.acquire(deadline())
     assert len(attempts) <= 2 + (monotonic() - start) / 0.5
-    assert pool._size == 0
+    assert pool.size == 0
 
 
 def test_a_pool_that_cannot_grow_shares_what_it_has(postgres, settings):
-    opened = []
+    attempts = []
 
     def only_one(limit):
-        if opened:
+        attempts.append(1)
+        if len(attempts) > 1:
             raise psycopg2.OperationalError("too many clients")
-        opened.append(1)
         return connect(settings, limit)
 
     pool = Pool(only_one, minconn=1, maxconn=5)
     first = pool.acquire(deadline())
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(pool.acquire, deadline())
-        poll(lambda: pool._breaker._failing)
+        poll(lambda: len(attempts) == 2 and pool.waiting == 1)
         pool.release(first)
         assert waiting.result(1) is first
     pool.release(first)
-    pool.close()
+    pool.close_idle()
 
 
 def test_other_clients_hold_every_connection(postgres, settings):
@@ -255,7 +256,7 @@ def test_a_slow_query_ends_in_time_and_keeps_its_connection(postgres, settings):
         with pytest.raises(UnavailableError, match="statement timeout"):
             database.read(sleep(10))
         assert 1.5 < monotonic() - start < 2.3
-        assert database._source._size == 1
+        assert sessions(postgres) == 1
         assert database.read(average("Portland")).records == 1
 
 
@@ -275,7 +276,8 @@ def test_a_frozen_server_is_given_up(postgres, settings):
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up(settings):
     with socket.create_server(("127.0.0.1", free_port())) as mute:
-        silent = dataclasses.replace(settings, postgres_port=mute.getsockname()[1])
+        where = dataclasses.replace(settings.postgres, port=mute.getsockname()[1])
+        silent = dataclasses.replace(settings, postgres=where)
         for use_pooling in (True, False):
             database = Database(dataclasses.replace(silent, use_pooling=use_pooling))
             start = monotonic()
@@ -300,10 +302,14 @@ def test_without_pooling_each_read_has_its_own_connection(postgres, settings):
     no_sessions(postgres)
 
 
-def test_the_pool_is_shared_out_over_the_workers(settings):
-    shared = dataclasses.replace(settings, pool_maxconn=15, pool_minconn=5, web_concurrency=2)
-    database = Database(shared)
-    assert (database._source._maxconn, database._source._minconn) == (7, 2)
+def test_the_pool_is_shared_out_over_the_workers(postgres, settings):
+    no_sessions(postgres)
+    with database_of(settings, pool_minconn=5, pool_maxconn=15, web_concurrency=2) as database:
+        database.warm_up()
+        assert sessions(postgres) == 2
+        with ThreadPoolExecutor(14) as threads:
+            list(threads.map(database.read, [sleep(0.05)] * 14))
+        assert sessions(postgres) == 7
 
 
 def test_budget(postgres, settings):

@@ -1,0 +1,71 @@
+"""Builds the application from its parts."""
+
+import hashlib
+from pathlib import Path
+
+from flask import Flask, Response, request
+
+from weather import queries
+from weather.cache import Cache
+from weather.errors import add_error_pages
+from weather.locations import Locations
+from weather.pool import Database
+from weather.routes import add_routes
+from weather.settings import Settings
+
+STATIC_MAX_AGE = 31_536_000  # seconds, a year: the URL changes with the content
+
+# Every answer has these, errors and static files included, unless it sets its own.
+# no-cache: a browser may show an answer again when the user goes back, but asks before it reuses
+# one. The edge goes by X-Accel-Expires instead: seconds it may keep the answer.
+DEFAULT_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+    "X-Accel-Expires": "0",
+    "X-Cache": "bypass",
+}
+
+
+def create_app(settings: Settings) -> Flask:
+    """Build the application; it connects to nothing before the first request or warm_up()."""
+    app = Flask(__name__)
+    database = Database(settings)
+    cache = Cache(settings)
+    locations = Locations(lambda: database.read(queries.locations), settings.cache_expiry)
+    app.extensions["database"] = database
+    _version_static_files(app)
+    _add_default_headers(app, DEFAULT_HEADERS | {"X-Served-By": settings.hostname})
+    add_routes(app, settings, database, cache, locations)
+    add_error_pages(app)
+    return app
+
+
+def _add_default_headers(app: Flask, defaults: dict[str, str]) -> None:
+    @app.after_request
+    def add_missing(response: Response) -> Response:
+        present = {name for name, _ in response.headers}
+        for name, value in defaults.items():
+            if name not in present:
+                response.headers.add(name, value)
+        return response
+
+
+def _version_static_files(app: Flask) -> None:
+    """Put a hash of the content into the URL of each static file, and let browsers keep it."""
+    versions = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in Path(app.static_folder).iterdir()
+    }
+
+    def static_url(name: str) -> str:
+        return f"{app.static_url_path}/{name}?v={versions[name]}"
+
+    def max_age(name: str | None) -> int | None:
+        return STATIC_MAX_AGE if request.args.get("v") == versions.get(name) else None
+
+    app.jinja_env.globals["static_url"] = static_url
+    app.get_send_file_max_age = max_age
