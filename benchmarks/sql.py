@@ -10,7 +10,8 @@ import psycopg2
 from postgres import connect
 
 from weather import queries
-from weather.pool import Connection, Database
+from weather.connect import Connection
+from weather.pool import Database
 from weather.settings import Settings
 
 LOOKUPS = 2000  # of each kind and round

@@ -9,6 +9,7 @@ from weather.waiting import UnavailableError
 
 _settings = load_settings()
 
+wsgi_app = "wsgi:app"
 bind = "0.0.0.0:5000"
 backlog = 4096  # a burst of new connections waits instead of failing; the kernel may lower it
 workers = _settings.web_concurrency

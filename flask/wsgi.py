@@ -29,7 +29,7 @@ def main() -> None:
     from gunicorn.app import wsgiapp
 
     configuration = Path(__file__).with_name("gunicorn.conf.py")
-    sys.argv[1:] = ["--config", str(configuration), *(sys.argv[1:] or ["wsgi:app"])]
+    sys.argv[1:] = ["--config", str(configuration), *sys.argv[1:]]
     wsgiapp.run()
 
 

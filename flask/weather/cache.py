@@ -12,7 +12,7 @@ import redis
 from weather.queries import Average
 from weather.redis_client import RedisClient, RedisDownError
 from weather.settings import Settings
-from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
+from weather.waiting import READ_LIMIT, Breaker, UnavailableError
 
 PREFIX = "weather:avg:1:"  # 1 is the version of the value's format
 JITTER = 0.1  # an answer's life is 0.9 to 1 x CACHE_EXPIRY: answers of one burst end apart
@@ -52,7 +52,7 @@ class Flights:
         flight = self._flights.setdefault(key, own)
         if flight is not own:
             try:
-                return flight.result(WAIT_LIMIT)
+                return flight.result(READ_LIMIT)
             except TimeoutError:
                 message = "the same answer is being computed and takes long"
                 raise UnavailableError(message) from None

@@ -13,9 +13,8 @@ from psycopg2 import extensions
 
 from weather.connect import Connection, connect, first_line
 from weather.settings import Settings
-from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
+from weather.waiting import READ_LIMIT, WAIT_LIMIT, Breaker, UnavailableError
 
-READ_LIMIT = 2.0  # seconds for a read, with the wait for a connection, connecting and one retry
 CONNECT_PAUSE = 0.5  # seconds without a new attempt after PostgreSQL refused a connection
 IDLE_LIMIT = 60.0  # seconds until an idle connection above POOL_MINCONN is closed
 

@@ -3,8 +3,11 @@
 import threading
 from time import monotonic
 
-# Seconds that a request waits for a connection or for another request's answer. A working pool
-# serves a burst in 10 to 30 ms; whoever has waited this long would only lengthen an overload.
+# Seconds for a read, with the wait for a connection, connecting and one retry; as long waits who
+# wants the answer that another request is computing.
+READ_LIMIT = 2.0
+# Seconds that a request waits for a connection. A working pool serves a burst in 10 to 30 ms;
+# whoever has waited this long would only lengthen an overload.
 WAIT_LIMIT = 0.25
 
 

@@ -20,8 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def command(port):
-    program = [sys.executable, "flask/wsgi.py", "--chdir", "flask"]
-    return [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"]
+    return [sys.executable, "flask/wsgi.py", "--bind", f"127.0.0.1:{port}"]
 
 
 def refused(environ, **changes):
