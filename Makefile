@@ -109,7 +109,7 @@ lock: .venv/.tests ## pin what requirements.in files name, with hashes (delete a
 	done
 
 .PHONY: images
-images: ## build every image without pushing
+images: .venv/.tests ## build every image without pushing
 	./build_and_push_images.sh --build-only
 
 # Checks terraform/ for risky settings. Its packages contradict those of the tests.
