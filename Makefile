@@ -3,6 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
+# A room is a folder with packages of its own; tests/ has a folder for each, too.
 ROOMS := flask data-populator data-query simulate local tests
 LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
