@@ -27,16 +27,15 @@ NOT_OURS = {
     "Address already in use": "the operating system",
     "Connection refused": "the operating system",
     "could not be resolved": "nginx",
+    "no live upstreams": "nginx",
     "port is already allocated": "Docker",
     "too many clients already": "PostgreSQL",
     "PostgreSQL: connection to server": "PostgreSQL",
     "password authentication failed": "PostgreSQL",
     "ECS went back to the last revision that did": "terraform/",
 }
-# The part of a quoted message that differs each time.
-VARYING = re.compile(
-    r"\.\.\.|'[^']*'|\b[A-Z]\b|\b[A-Z]+ [A-Z]+\b|\bNAME\b|\bNone\b|\bFILE\b|\b\d+\b"
-)
+# What differs each time, and what stands between a message and its cause.
+VARYING = re.compile(r": |\.\.\.|'[^']*'|\b(?:[A-Z]|NAME|FILE|LAST LINE|None|\d+)\b")
 WSGI = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_ACCEPT"}  # of a request, not of the process
 
 

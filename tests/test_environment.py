@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from environment import (
+    LONGEST_SHOWN,
     ConfigError,
     PostgresSettings,
     read_boolean,
@@ -63,7 +64,7 @@ def number(value):
     ("value", "shown"),
     [
         *((value, repr(value)) for value in ("abc", "0", "10", "-1", "1.5", "1_0", " 5", "٣", "²")),
-        ("9" * 5000, f"'{'9' * 60}'..."),
+        ("9" * 5000, f"'{'9' * LONGEST_SHOWN}'..."),
         ("1\n2", r"'1\n2'"),
     ],
 )
