@@ -3,13 +3,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
+# A room is a folder with packages of its own; tests/ has a folder for each, too.
 ROOMS := flask data-populator data-query simulate local tests
 LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
 # The rooms that benchmarks and experiments draw on.
 ROOMS_PATH := PYTHONPATH=$(CURDIR)/local:$(CURDIR)/simulate:$(CURDIR)/flask:$(CURDIR)/benchmarks
-# .env as Compose reads it: a variable that the shell sets wins.
-DOTENV := shell_env=$$(export -p); set -a; [ ! -f .env ] || . ./.env; set +a; eval "$$shell_env"
+# Runs a command with the settings of .env, as Compose reads it.
+DOTENV := .venv/bin/python local/env_file.py
 
 .PHONY: help
 help: ## list the targets
@@ -39,7 +40,7 @@ down: ## stop the stack, keep the data
 
 .PHONY: local
 local: .venv/.local ## start the stack as plain processes, without Docker, until Ctrl-C
-	@$(DOTENV); exec .venv/bin/python local/stack.py up
+	@exec $(DOTENV) .venv/bin/python local/stack.py up
 
 .PHONY: local-env
 local-env: ## print the connection settings of the running local stack (use make -s)
@@ -47,9 +48,9 @@ local-env: ## print the connection settings of the running local stack (use make
 
 .PHONY: simulate
 simulate: .venv/.simulate ## start Locust's page against the running stack
-	@$(DOTENV); exec .venv/bin/locust --config simulate/locust.conf \
-	  --host http://localhost:$${NGINX_PORT:-8000} \
-	  --web-host $${BIND_ADDRESS:-127.0.0.1} --web-port $${LOCUST_PORT:-8089}
+	@exec $(DOTENV) bash -c 'exec .venv/bin/locust --config simulate/locust.conf \
+	  --host "http://localhost:$${NGINX_PORT:-8000}" \
+	  --web-host "$${BIND_ADDRESS:-127.0.0.1}" --web-port "$${LOCUST_PORT:-8089}"'
 
 .PHONY: experiments
 experiments: .venv/.local .venv/.simulate ## measure the matrix (ARGS=--help: how to choose from it)
@@ -109,7 +110,7 @@ lock: .venv/.tests ## pin what requirements.in files name, with hashes (delete a
 	done
 
 .PHONY: images
-images: ## build every image without pushing
+images: .venv/.tests ## build every image without pushing
 	./build_and_push_images.sh --build-only
 
 # Checks terraform/ for risky settings. Its packages contradict those of the tests.

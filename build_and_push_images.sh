@@ -9,8 +9,8 @@ usage() {
 Usage: build_and_push_images.sh [options]
 
 Builds data-populator, data-query, flask, nginx and simulate, then pushes them as REGISTRY/IMAGE:TAG.
-The packages in each image are listed in IMAGE.cdx.json (a CycloneDX bill of materials; needs Python
-3.11). Stops at the first failure; nothing is pushed before every image is built.
+syft lists the packages in each image in IMAGE.cdx.json, a CycloneDX bill of materials. Stops at the
+first failure; nothing is pushed before every image is built.
 
   --registry REGISTRY   where to push, with its namespace, e.g. ghcr.io/me/weather   [$REGISTRY]
   --ecr                 push to the repositories that Terraform made, and log in there; needs
@@ -71,6 +71,9 @@ is_in_ecr() {
     --image-ids "imageTag=$tag" >/dev/null 2>&1
 }
 
+PATH=$PATH:$here/.venv/bin
+command -v syft >/dev/null ||
+  fail "syft is not installed: 'make .venv/.tests' does it, or see github.com/anchore/syft" 2
 [[ $sbom == /* ]] || sbom=$PWD/$sbom
 cd "$here"
 if $ecr; then
@@ -93,20 +96,16 @@ build() {
   fi
 }
 
-# The file system of an image as a tar; for a platform in LIST it comes from the build cache.
-file_system() {
-  if [ -n "${2:-}" ]; then
-    docker buildx build --platform "$2" --output type=tar,dest=- "$1"
-  else
-    local container status=0
-    container=$(docker create "$(reference "$1")") || return
-    docker export "$container" || status=$?
-    docker rm "$container" >/dev/null && return "$status"
-  fi
-}
-
 list_packages() { # list_packages IMAGE [PLATFORM]
-  file_system "$@" | python3 sbom.py "$1" "$tag" >"$sbom/$1${2:+-${2//\//-}}.cdx.json"
+  local source archive=$sbom/image.tar
+  source=docker:$(reference "$1")
+  if [ -n "${2:-}" ]; then # such an image is in the build cache only
+    source=docker-archive:$archive
+    docker buildx build --platform "$2" --output "type=docker,dest=$archive" "$1" || return
+  fi
+  SYFT_CHECK_FOR_APP_UPDATE=false syft scan --quiet "$source" --source-name "$1" --source-version "$tag" \
+    --output "cyclonedx-json@1.6=$sbom/$1${2:+-${2//\//-}}.cdx.json" || return
+  rm -f "$archive"
 }
 
 push() {

@@ -1,4 +1,4 @@
-"""Reads settings from the environment. The same file stands in each room that reads any.
+"""Reads settings from the environment. The same file stands in each build context.
 
 Every bad value raises ConfigError: one line that names the variable, its value and what is allowed.
 """
