@@ -225,6 +225,10 @@ def test_a_ledger_without_its_rows_is_refused(database):
             {"TOTAL_RECORDS": "10M"},
             "TOTAL_RECORDS is '10M': expected a whole number from 1 to 2147483647",
         ),
+        (
+            {"TOTAL_RECORDS": "9" * 5_000},  # int() refuses so many with an error of its own
+            f"TOTAL_RECORDS is '{'9' * 60}'...: expected a whole number from 1 to 2147483647",
+        ),
         ({"BATCH_SIZE": 0}, "BATCH_SIZE is '0': expected a whole number from 1000 to 1000000"),
         (
             {"POSTGRES_SSLMODE": "on"},

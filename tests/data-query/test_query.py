@@ -58,6 +58,13 @@ def test_good_data_passes_with_five_averages(mutant):
 
 
 NULLABLE = "ALTER TABLE weather_data ALTER temperature DROP NOT NULL;"
+DROP_PRIMARY_KEY = "ALTER TABLE weather_data DROP CONSTRAINT weather_data_pkey;"
+NO_PRIMARY_KEY = r"weather_data has no valid primary key \(id\)"
+DROP_COVERING_INDEX = "DROP INDEX weather_data_location_temperature;"
+NO_COVERING_INDEX = (
+    "weather_data has no valid index weather_data_location_temperature"
+    r" \(location\) INCLUDE \(temperature\)"
+)
 CHANGED = {
     "a row missing": (
         "DELETE FROM weather_data WHERE id = 777",
@@ -105,14 +112,58 @@ CHANGED = {
         "UPDATE weather_data SET location = 'Atlantis' WHERE id = 5",
         r".+ has \d+ rows whose temperatures add up to [-\d.]+, generated were \d+ rows and",
     ),
-    "no index": (
-        "DROP INDEX weather_data_location_temperature",
-        "the query's plan is Seq Scan on no index, expected Index Only Scan on"
-        " weather_data_location_temperature",
+    "an id twice, without the primary key": (
+        DROP_PRIMARY_KEY + "UPDATE weather_data SET id = 6 WHERE id = 5",
+        NO_PRIMARY_KEY,
     ),
+    "no primary key": (DROP_PRIMARY_KEY, NO_PRIMARY_KEY),
+    "a primary key that is not of the id alone": (
+        DROP_PRIMARY_KEY + "ALTER TABLE weather_data ADD PRIMARY KEY (id, location)",
+        NO_PRIMARY_KEY,
+    ),
+    "a unique index in place of the primary key": (
+        DROP_PRIMARY_KEY + "CREATE UNIQUE INDEX weather_data_pkey ON weather_data (id)",
+        NO_PRIMARY_KEY,
+    ),
+    "an invalid primary key": (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'weather_data_pkey'::regclass",
+        NO_PRIMARY_KEY,
+    ),
+    "a primary key that takes no new rows": (
+        "UPDATE pg_index SET indisready = false WHERE indexrelid = 'weather_data_pkey'::regclass",
+        NO_PRIMARY_KEY,
+    ),
+    "no covering index": (DROP_COVERING_INDEX, NO_COVERING_INDEX),
     "an index that does not cover": (
-        "DROP INDEX weather_data_location_temperature;"
-        "CREATE INDEX weather_data_location_temperature ON weather_data (location)",
+        DROP_COVERING_INDEX
+        + "CREATE INDEX weather_data_location_temperature ON weather_data (location)",
+        NO_COVERING_INDEX,
+    ),
+    "an index that also sorts the temperatures": (
+        DROP_COVERING_INDEX
+        + "CREATE INDEX weather_data_location_temperature ON weather_data (location, temperature)",
+        NO_COVERING_INDEX,
+    ),
+    "an index without some rows": (
+        DROP_COVERING_INDEX
+        + "CREATE INDEX weather_data_location_temperature ON weather_data (location)"
+        " INCLUDE (temperature) WITH (fillfactor = 100) WHERE (location <> 'Atlantis')",
+        NO_COVERING_INDEX,
+    ),
+    "the index of another table": (
+        DROP_COVERING_INDEX + "CREATE TABLE another (LIKE weather_data);"
+        "CREATE INDEX weather_data_location_temperature ON another (location)"
+        " INCLUDE (temperature)",
+        NO_COVERING_INDEX,
+    ),
+    "an invalid index": (
+        "UPDATE pg_index SET indisvalid = false"
+        " WHERE indexrelid = 'weather_data_location_temperature'::regclass",
+        NO_COVERING_INDEX,
+    ),
+    "a server that reads the table for the query": (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_indexonlyscan = off',"
+        " current_database()); END $$",
         "the query's plan is .+, expected Index Only Scan on weather_data_location_temperature",
     ),
     "no visibility map": (
@@ -157,6 +208,10 @@ def test_no_server_fails_with_its_reason(mutant):
         (
             {"TOTAL_RECORDS": "-5"},
             "TOTAL_RECORDS is '-5': expected a whole number from 1 to 2147483647",
+        ),
+        (
+            {"TOTAL_RECORDS": "9" * 5_000},  # int() refuses so many with an error of its own
+            f"TOTAL_RECORDS is '{'9' * 60}'...: expected a whole number from 1 to 2147483647",
         ),
         (
             {"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/dev/null"},
