@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 from polling import poll
 from populating import assert_complete, finish, loaded_records, populate, start
+from readme_messages import is_printed, messages
 
 ROWS = 400_000
 INTERRUPTIONS = 20
@@ -323,3 +324,8 @@ def test_an_exit_closes_every_connection(database):
     )
     with pytest.raises(psycopg2.errors.UniqueViolation):
         database.execute("INSERT INTO weather_data SELECT * FROM weather_data LIMIT 1")
+
+
+@pytest.mark.parametrize("message", messages("data-populator"))
+def test_a_message_of_the_readme_is_printed_by_the_program(message):
+    assert is_printed(message, "data-populator")

@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import create_schema
+from readme_messages import is_printed, messages
 
 ROOT = Path(__file__).parents[2]
 ROWS = 50_000
@@ -196,6 +199,14 @@ def test_a_mutant_fails_with_its_own_reason(mutant, mutation):
     assert re.fullmatch(f"data-query: {reason}.*\n", gate.stderr), gate.stderr
 
 
+def test_the_schema_run_anew_mends_the_indexes(mutant):
+    mutant.execute(DROP_PRIMARY_KEY + DROP_COVERING_INDEX)
+    with closing(mutant.connect()) as connection:
+        create_schema(connection)
+    gate = query(mutant)
+    assert (gate.returncode, gate.stderr) == (0, "")
+
+
 def test_no_server_fails_with_its_reason(mutant):
     gate = query(mutant, POSTGRES_PORT="1")
     assert gate.returncode == 1
@@ -223,3 +234,8 @@ def test_a_bad_setting_is_one_line(mutant, variables, line):
     gate = query(mutant, **variables)
     assert gate.returncode == 2
     assert gate.stderr == f"data-query: {line}\n"
+
+
+@pytest.mark.parametrize("message", messages("data-query"))
+def test_a_message_of_the_readme_is_printed_by_the_program(message):
+    assert is_printed(message, "data-query")
