@@ -67,7 +67,7 @@ def _fill(
         progress.finish()
         return
     execute(connection, AUTOVACUUM_OFF)
-    if missing_rows > present_rows:  # rebuilding then costs less than 10 us of upkeep a row
+    if missing_rows > present_rows:  # building anew costs less than keeping up, 10 us a row
         schema.drop_indexes(connection)
     generator = Generator(plan.seed, plan.cities, plan.period_end)
     totals = Totals(len(generator.locations))
