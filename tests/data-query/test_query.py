@@ -9,31 +9,28 @@ from pathlib import Path
 
 import pytest
 from databases import create_schema
+from populating import populate
 from readme_messages import is_printed, messages
 
-ROOT = Path(__file__).parents[2]
+QUERY = Path(__file__).parents[2] / "data-query" / "query_db.py"
 ROWS = 50_000
 
 
-def run(program, environ):
+def query(database, **variables):
     return subprocess.run(
-        [sys.executable, ROOT / program],
-        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **environ},
+        [sys.executable, QUERY],
+        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **database.environ, **variables},
         capture_output=True,
         text=True,
         timeout=60,
     )
 
 
-def query(database, **variables):
-    return run("data-query/query_db.py", {**database.environ, **variables})
-
-
 @pytest.fixture(scope="module")
 def loaded(databases):
     """A database with ROWS rows; the mutants are copies of it."""
     database = databases.make()
-    assert run("data-populator/populate_db.py", database.environ).returncode == 0
+    assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0
     database.disconnect()  # a template must have no connections
     yield database
     databases.drop(database)
