@@ -30,10 +30,11 @@ def main() -> int:
     return 0
 
 
-def _check(cursor: "psycopg2.extensions.cursor", total_records: int) -> None:
+def _check(cursor: psycopg2.extensions.cursor, total_records: int) -> None:
     started = time.monotonic()
     checks.check_tables(cursor)
     checks.check_rows(cursor, total_records)
+    checks.check_indexes(cursor)
     checks.check_locations(cursor)
     averages = checks.sample_averages(cursor)
     checks.check_plan(cursor, averages[0].location)

@@ -19,7 +19,6 @@ from psycopg2 import sql
 # As in docker-compose.yaml, which gives the reasons; a test compares them.
 SERVER_SETTINGS = {
     "shared_buffers": "1GB",
-    "maintenance_work_mem": "1GB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",
     "max_connections": "100",

@@ -12,6 +12,13 @@ from postgres import Postgres, connect
 from processes import free_ports, unprivileged_user
 
 PASSWORD = "only-for-tests"
+SCHEMA = Path(__file__).parents[1] / "data-populator" / "schema.sql"
+
+
+def create_schema(connection) -> None:
+    """Make the tables and indexes that data-populator makes, without rows."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(SCHEMA.read_text())
 
 
 def sql_averages(environ: Mapping[str, str]) -> dict[str, tuple[Decimal, int]]:

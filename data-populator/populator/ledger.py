@@ -7,43 +7,10 @@ import psycopg2
 
 from populator.rows import Segment, draw_cities
 
-# The ledger is what makes the load exactly-once: a batch claims its ids here and copies its rows in
-# the same transaction, and no two batches may overlap. A second claimant waits for the first one's
-# transaction: if that commits, the rows are there; if it dies, the claim is free again.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS weather_data (
-    id integer NOT NULL,
-    location text COLLATE "C" NOT NULL,      -- compares as bytes: sorts 3 times as fast
-    temperature double precision NOT NULL,   -- degC
-    humidity double precision NOT NULL,      -- percent
-    wind_speed double precision NOT NULL,    -- metres per second
-    timestamp timestamptz NOT NULL
-);
-CREATE TABLE IF NOT EXISTS weather_locations (
-    location text COLLATE "C" PRIMARY KEY,
-    records integer NOT NULL,
-    temperature_sum numeric NOT NULL         -- degC, the generator's own, not added up by SQL
-);
-CREATE TABLE IF NOT EXISTS weather_load (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    seed bigint NOT NULL,
-    cities text[] NOT NULL,                  -- as drawn, so that a newer Faker changes nothing
-    period_end timestamptz NOT NULL,         -- the newest timestamp's bound
-    served_records integer NOT NULL DEFAULT 0  -- rows when indexes and statistics were last made
-);
-CREATE TABLE IF NOT EXISTS weather_load_segments (
-    first_id integer PRIMARY KEY,
-    last_id integer NOT NULL
-);
-CREATE TABLE IF NOT EXISTS weather_load_batches (
-    ids int8range NOT NULL,
-    EXCLUDE USING gist (ids WITH &&)
-);
-"""
-
 START_OVER = (
-    "to start over, run: DROP TABLE IF EXISTS weather_data, weather_locations, weather_load, "
-    "weather_load_segments, weather_load_batches"
+    "start over with docker compose down -v (Compose), rm -r .local (local stack) or the SQL "
+    "DROP TABLE IF EXISTS weather_data, weather_locations, weather_load, weather_load_segments, "
+    "weather_load_batches"
 )
 
 
@@ -74,14 +41,7 @@ class Range:
         return self.last_id - self.first_id + 1
 
 
-def create_tables(connection: "psycopg2.extensions.connection") -> None:
-    """Create what is missing; harmless where everything is there."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SET LOCAL client_min_messages = warning")
-        cursor.execute(SCHEMA)
-
-
-def open_plan(connection: "psycopg2.extensions.connection", seed: int, total_records: int) -> Plan:
+def open_plan(connection: psycopg2.extensions.connection, seed: int, total_records: int) -> Plan:
     """Read the plan, or make it at the first load; rows beyond the last load's get a segment.
 
     Raises LoadRefusedError where the tables hold another seed's rows, more rows than
@@ -121,7 +81,7 @@ def open_plan(connection: "psycopg2.extensions.connection", seed: int, total_rec
             )
         if has_batches and not _has_rows(cursor):
             raise LoadRefusedError(
-                f"weather_data is empty, but its ledger says that rows are in: {START_OVER}"
+                f"weather_data is empty, but its ledger says that rows are in; {START_OVER}"
             )
         if promised < total_records:
             cursor.execute(
@@ -130,7 +90,7 @@ def open_plan(connection: "psycopg2.extensions.connection", seed: int, total_rec
     return plan
 
 
-def missing_ranges(connection: "psycopg2.extensions.connection") -> list[Range]:
+def missing_ranges(connection: psycopg2.extensions.connection) -> list[Range]:
     """The promised rows that are not in yet, in the order of their ids."""
     with connection, connection.cursor() as cursor:
         cursor.execute(
@@ -144,7 +104,7 @@ def missing_ranges(connection: "psycopg2.extensions.connection") -> list[Range]:
         return [Range(Segment(*row[:2]), *row[2:]) for row in cursor]
 
 
-def segments(connection: "psycopg2.extensions.connection") -> list[Segment]:
+def segments(connection: psycopg2.extensions.connection) -> list[Segment]:
     """All that was promised, in the order of the ids."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT first_id, last_id FROM weather_load_segments ORDER BY 1")
@@ -160,7 +120,7 @@ def batches(ranges: list[Range], batch_size: int) -> list[Range]:
     ]
 
 
-def claim(cursor: "psycopg2.extensions.cursor", batch: Range) -> bool:
+def claim(cursor: psycopg2.extensions.cursor, batch: Range) -> bool:
     """Claim a batch for the current transaction; False where another one has loaded rows of it."""
     cursor.execute(
         "INSERT INTO weather_load_batches VALUES (int8range(%s, %s)) ON CONFLICT DO NOTHING",
@@ -169,12 +129,12 @@ def claim(cursor: "psycopg2.extensions.cursor", batch: Range) -> bool:
     return cursor.rowcount == 1
 
 
-def _read_plan(cursor: "psycopg2.extensions.cursor") -> Plan | None:
+def _read_plan(cursor: psycopg2.extensions.cursor) -> Plan | None:
     cursor.execute("SELECT seed, cities, period_end, served_records FROM weather_load")
     row = cursor.fetchone()
     return row and Plan(*row)
 
 
-def _has_rows(cursor: "psycopg2.extensions.cursor") -> bool:
+def _has_rows(cursor: psycopg2.extensions.cursor) -> bool:
     cursor.execute("SELECT EXISTS (SELECT FROM weather_data)")
     return cursor.fetchone()[0]

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 # Values are made in blocks: block b is a function of (SEED, b) alone, so that a batch of any size,
-# by any worker, after any interruption holds the same rows. 20,000 rows stay in the CPU's cache:
-# 55 ns a row, against 68 ns in blocks of 100,000.
+# by any worker, after any interruption holds the same rows. 20,000 rows stay in the CPU's cache.
 BLOCK_ROWS = 20_000
 
 CITY_DRAWS = 20_000  # 13,309 different names for SEED=42: 750 rows of each at 10M rows
@@ -32,8 +31,8 @@ COPY_COLUMNS = "id, temperature, humidity, wind_speed, timestamp, location"
 def draw_cities(seed: int) -> list[str]:
     """Draw CITY_DRAWS names like Faker's city() does, with its frequencies (some come up often).
 
-    Each part of the names is drawn for all at once: 0.1 s, against 1.0 s for as many calls of
-    city(), which adds up the weights of its 690 first or 1,000 last names anew each time.
+    Each part of the names is drawn for all at once, in 0.1 s: every call of city() adds up the
+    weights of its first or last names anew.
     """
     from faker import Faker  # 0.2 s to import: only the first load of a database needs it
 
@@ -59,8 +58,7 @@ def draw_cities(seed: int) -> list[str]:
 class Segment:
     """The ids that one load adds: first_id..last_id, in the order of their locations.
 
-    A table in the order of an index is what that index's build sorts fastest: 10M rows in 3.7 s,
-    against 5.5 s in random order (one process, one run of each).
+    A table in the order of an index is what that index's build sorts fastest.
     """
 
     first_id: int
@@ -111,8 +109,7 @@ class Generator:
     ) -> Iterator[bytes]:
         """The rows first_id..last_id as a binary COPY of COPY_COLUMNS, piece by piece.
 
-        Adds them to totals. Binary costs the server a third of text: 10M rows in 6.0 s against
-        15.9 s, one stream.
+        Adds them to totals. Binary costs the server about a third of text.
         """
         yield _COPY_HEADER
         records = self._empty_records()
@@ -159,11 +156,7 @@ class Generator:
         )
 
     def _empty_records(self) -> np.ndarray:
-        """Records of a block with all that is the same in each row.
-
-        A batch's blocks share them: 64 ns a row, against 85 with new ones for each block (medians
-        of 15).
-        """
+        """Records with all that is the same in each row; a batch's blocks share them."""
         records = np.empty(BLOCK_ROWS, self._record)
         records["fields"] = 6
         records["id_size"] = 4
@@ -184,8 +177,7 @@ class Generator:
         """The rows in COPY's binary format, in pieces; records are overwritten.
 
         They are built as records of one width with the location padded, then cut: rows of a
-        location stand side by side, so one slice trims them all. That is 4 times as fast as a mask
-        of the bytes to keep.
+        location stand side by side, so one slice trims them all.
         """
         rows = len(location)
         lengths = self._lengths[location]

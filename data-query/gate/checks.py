@@ -24,6 +24,23 @@ SELECT count(*), min(id), max(id),
 FROM weather_data, (SELECT max(period_end) AS period_end FROM weather_load) AS load
 """  # noqa: S608 - built from the constants above
 
+# count, min and max of the ids, with a unique index on them, prove that they are 1 to N, each once.
+# A definition says how an index was made; whether it is complete stands in pg_index.
+INDEX_CHECKS = {
+    "primary key (id)": """
+SELECT FROM pg_constraint JOIN pg_index ON indexrelid = conindid
+WHERE conrelid = 'weather_data'::regclass
+  AND pg_get_constraintdef(pg_constraint.oid) = 'PRIMARY KEY (id)'
+  AND indisunique AND indisvalid AND indisready
+""",
+    f"index {COVERING_INDEX} (location) INCLUDE (temperature)": f"""
+SELECT FROM pg_index
+WHERE indexrelid = to_regclass('{COVERING_INDEX}') AND indrelid = 'weather_data'::regclass
+  AND pg_get_indexdef(indexrelid) LIKE '% (location) INCLUDE (temperature)%'
+  AND indpred IS NULL AND indisvalid AND indisready
+""",
+}
+
 # Every location's rows and sum against what the generator counted while it made them. Temperatures
 # have two decimals, so a sum in whole hundredths is exact.
 LOCATION_DIFFERENCES = """
@@ -53,7 +70,7 @@ class LocationAverage:
     average_temperature: float
 
 
-def check_tables(cursor: "psycopg2.extensions.cursor") -> None:
+def check_tables(cursor: psycopg2.extensions.cursor) -> None:
     """Raise CheckFailedError unless the tables that the populator makes are there."""
     for table in ("weather_data", "weather_locations", "weather_load"):
         cursor.execute("SELECT to_regclass(%s)", (table,))
@@ -64,8 +81,8 @@ def check_tables(cursor: "psycopg2.extensions.cursor") -> None:
         raise CheckFailedError("weather_load is empty: run data-populator first")
 
 
-def check_rows(cursor: "psycopg2.extensions.cursor", total_records: int) -> None:
-    """Raise CheckFailedError unless ids 1..total_records are there, without NULLs, all in range."""
+def check_rows(cursor: psycopg2.extensions.cursor, total_records: int) -> None:
+    """Raise CheckFailedError unless total_records rows are there, without NULLs, all in range."""
     cursor.execute(SCAN)
     records, first_id, last_id, *wrong_rows = cursor.fetchone()
     if records != total_records:
@@ -79,7 +96,15 @@ def check_rows(cursor: "psycopg2.extensions.cursor", total_records: int) -> None
         )
 
 
-def check_locations(cursor: "psycopg2.extensions.cursor") -> None:
+def check_indexes(cursor: psycopg2.extensions.cursor) -> None:
+    """Raise CheckFailedError unless the primary key and the covering index are there and valid."""
+    for index, proof in INDEX_CHECKS.items():
+        cursor.execute(proof)
+        if not cursor.rowcount:
+            raise CheckFailedError(f"weather_data has no valid {index}")
+
+
+def check_locations(cursor: psycopg2.extensions.cursor) -> None:
     """Raise CheckFailedError unless every location has the rows and the sum that were generated."""
     cursor.execute(LOCATION_DIFFERENCES)
     if difference := cursor.fetchone():
@@ -90,7 +115,7 @@ def check_locations(cursor: "psycopg2.extensions.cursor") -> None:
         )
 
 
-def sample_averages(cursor: "psycopg2.extensions.cursor") -> list[LocationAverage]:
+def sample_averages(cursor: psycopg2.extensions.cursor) -> list[LocationAverage]:
     """The averages of SAMPLED_LOCATIONS random locations, computed from their rows."""
     cursor.execute(
         "SELECT location, temperature_sum / records FROM weather_locations"
@@ -110,7 +135,7 @@ def sample_averages(cursor: "psycopg2.extensions.cursor") -> list[LocationAverag
     return averages
 
 
-def check_plan(cursor: "psycopg2.extensions.cursor", location: str) -> None:
+def check_plan(cursor: psycopg2.extensions.cursor, location: str) -> None:
     """Raise CheckFailedError unless the average of a location reads the covering index alone."""
     cursor.execute(
         "EXPLAIN (ANALYZE, FORMAT json)"

@@ -10,7 +10,7 @@ CONNECT_TIMEOUT = 10.0  # seconds; the gate runs after the load, so the server i
 RETRY_INTERVAL = 0.5  # seconds
 
 
-def connect(postgres: PostgresSettings) -> "psycopg2.extensions.connection":
+def connect(postgres: PostgresSettings) -> psycopg2.extensions.connection:
     """Open a read-only connection; raises psycopg2.OperationalError after CONNECT_TIMEOUT."""
     deadline = time.monotonic() + CONNECT_TIMEOUT
     while True:

@@ -4,33 +4,33 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import create_schema
+from populating import populate
+from readme_messages import is_printed, messages
 
-ROOT = Path(__file__).parents[2]
+QUERY = Path(__file__).parents[2] / "data-query" / "query_db.py"
 ROWS = 50_000
 
 
-def run(program, environ):
+def query(database, **variables):
     return subprocess.run(
-        [sys.executable, ROOT / program],
-        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **environ},
+        [sys.executable, QUERY],
+        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **database.environ, **variables},
         capture_output=True,
         text=True,
         timeout=60,
     )
 
 
-def query(database, **variables):
-    return run("data-query/query_db.py", {**database.environ, **variables})
-
-
 @pytest.fixture(scope="module")
 def loaded(databases):
     """A database with ROWS rows; the mutants are copies of it."""
     database = databases.make()
-    assert run("data-populator/populate_db.py", database.environ).returncode == 0
+    assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0
     database.disconnect()  # a template must have no connections
     yield database
     databases.drop(database)
@@ -58,6 +58,13 @@ def test_good_data_passes_with_five_averages(mutant):
 
 
 NULLABLE = "ALTER TABLE weather_data ALTER temperature DROP NOT NULL;"
+DROP_PRIMARY_KEY = "ALTER TABLE weather_data DROP CONSTRAINT weather_data_pkey;"
+NO_PRIMARY_KEY = r"weather_data has no valid primary key \(id\)"
+DROP_COVERING_INDEX = "DROP INDEX weather_data_location_temperature;"
+NO_COVERING_INDEX = (
+    "weather_data has no valid index weather_data_location_temperature"
+    r" \(location\) INCLUDE \(temperature\)"
+)
 CHANGED = {
     "a row missing": (
         "DELETE FROM weather_data WHERE id = 777",
@@ -105,14 +112,58 @@ CHANGED = {
         "UPDATE weather_data SET location = 'Atlantis' WHERE id = 5",
         r".+ has \d+ rows whose temperatures add up to [-\d.]+, generated were \d+ rows and",
     ),
-    "no index": (
-        "DROP INDEX weather_data_location_temperature",
-        "the query's plan is Seq Scan on no index, expected Index Only Scan on"
-        " weather_data_location_temperature",
+    "an id twice, without the primary key": (
+        DROP_PRIMARY_KEY + "UPDATE weather_data SET id = 6 WHERE id = 5",
+        NO_PRIMARY_KEY,
     ),
+    "no primary key": (DROP_PRIMARY_KEY, NO_PRIMARY_KEY),
+    "a primary key that is not of the id alone": (
+        DROP_PRIMARY_KEY + "ALTER TABLE weather_data ADD PRIMARY KEY (id, location)",
+        NO_PRIMARY_KEY,
+    ),
+    "a unique index in place of the primary key": (
+        DROP_PRIMARY_KEY + "CREATE UNIQUE INDEX weather_data_pkey ON weather_data (id)",
+        NO_PRIMARY_KEY,
+    ),
+    "an invalid primary key": (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'weather_data_pkey'::regclass",
+        NO_PRIMARY_KEY,
+    ),
+    "a primary key that takes no new rows": (
+        "UPDATE pg_index SET indisready = false WHERE indexrelid = 'weather_data_pkey'::regclass",
+        NO_PRIMARY_KEY,
+    ),
+    "no covering index": (DROP_COVERING_INDEX, NO_COVERING_INDEX),
     "an index that does not cover": (
-        "DROP INDEX weather_data_location_temperature;"
-        "CREATE INDEX weather_data_location_temperature ON weather_data (location)",
+        DROP_COVERING_INDEX
+        + "CREATE INDEX weather_data_location_temperature ON weather_data (location)",
+        NO_COVERING_INDEX,
+    ),
+    "an index that also sorts the temperatures": (
+        DROP_COVERING_INDEX
+        + "CREATE INDEX weather_data_location_temperature ON weather_data (location, temperature)",
+        NO_COVERING_INDEX,
+    ),
+    "an index without some rows": (
+        DROP_COVERING_INDEX
+        + "CREATE INDEX weather_data_location_temperature ON weather_data (location)"
+        " INCLUDE (temperature) WITH (fillfactor = 100) WHERE (location <> 'Atlantis')",
+        NO_COVERING_INDEX,
+    ),
+    "the index of another table": (
+        DROP_COVERING_INDEX + "CREATE TABLE another (LIKE weather_data);"
+        "CREATE INDEX weather_data_location_temperature ON another (location)"
+        " INCLUDE (temperature)",
+        NO_COVERING_INDEX,
+    ),
+    "an invalid index": (
+        "UPDATE pg_index SET indisvalid = false"
+        " WHERE indexrelid = 'weather_data_location_temperature'::regclass",
+        NO_COVERING_INDEX,
+    ),
+    "a server that reads the table for the query": (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_indexonlyscan = off',"
+        " current_database()); END $$",
         "the query's plan is .+, expected Index Only Scan on weather_data_location_temperature",
     ),
     "no visibility map": (
@@ -145,6 +196,14 @@ def test_a_mutant_fails_with_its_own_reason(mutant, mutation):
     assert re.fullmatch(f"data-query: {reason}.*\n", gate.stderr), gate.stderr
 
 
+def test_the_schema_run_anew_mends_the_indexes(mutant):
+    mutant.execute(DROP_PRIMARY_KEY + DROP_COVERING_INDEX)
+    with closing(mutant.connect()) as connection:
+        create_schema(connection)
+    gate = query(mutant)
+    assert (gate.returncode, gate.stderr) == (0, "")
+
+
 def test_no_server_fails_with_its_reason(mutant):
     gate = query(mutant, POSTGRES_PORT="1")
     assert gate.returncode == 1
@@ -159,6 +218,10 @@ def test_no_server_fails_with_its_reason(mutant):
             "TOTAL_RECORDS is '-5': expected a whole number from 1 to 2147483647",
         ),
         (
+            {"TOTAL_RECORDS": "9" * 5_000},  # int() refuses so many with an error of its own
+            f"TOTAL_RECORDS is '{'9' * 60}'...: expected a whole number from 1 to 2147483647",
+        ),
+        (
             {"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/dev/null"},
             "POSTGRES_PASSWORD_FILE is '/dev/null': expected a password, it is empty",
         ),
@@ -168,3 +231,8 @@ def test_a_bad_setting_is_one_line(mutant, variables, line):
     gate = query(mutant, **variables)
     assert gate.returncode == 2
     assert gate.stderr == f"data-query: {line}\n"
+
+
+@pytest.mark.parametrize("message", messages("data-query"))
+def test_a_message_of_the_readme_is_printed_by_the_program(message):
+    assert is_printed(message, "data-query")
