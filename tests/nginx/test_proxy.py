@@ -22,10 +22,9 @@ def own_upstreams():
 
 
 @pytest.fixture
-def own_balancer(tmp_path, own_upstreams):
-    nginx = Nginx(tmp_path, own_upstreams)
-    yield nginx
-    nginx.stop()
+def own_balancer(own_upstreams):
+    with Nginx(own_upstreams) as nginx:
+        yield nginx
 
 
 def test_requests_are_spread_over_all_upstreams(balancer):
@@ -184,10 +183,9 @@ def test_a_frozen_upstream_costs_no_request(own_balancer, own_upstreams):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
+def test_all_down_is_a_fast_503_and_recovers(own_upstreams, count):
     chosen = own_upstreams[:count]
-    nginx = Nginx(tmp_path, chosen)
-    try:
+    with Nginx(chosen) as nginx:
         for upstream in chosen:
             upstream.kill()
         for accept, content_type, text in (
@@ -205,8 +203,6 @@ def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
         for upstream in chosen:
             upstream.start()
         poll(lambda: nginx.query().status == 200, seconds=2.5)
-    finally:
-        nginx.stop()
 
 
 def test_clients_with_a_slow_header_or_body_are_closed_within_10_s(balancer):
