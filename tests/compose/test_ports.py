@@ -4,7 +4,7 @@ import json
 
 
 def test_bind_address_opens_nginx_and_locust_but_not_flask(make_project):
-    """Flask's own port goes around RATE_LIMIT and nginx's limits, and shows /metrics."""
+    """Flask's own port goes around nginx, with RATE_LIMIT and the limits on requests."""
     project = make_project("test-compose-ports", BIND_ADDRESS="0.0.0.0")
     config = project.compose("--profile", "simulate", "config", "--format", "json").stdout
     opened = {
