@@ -45,8 +45,8 @@ nameservers() {
 # One server line: by address, or by a name that nginx asks DNS for again and again.
 # A replica is left out for 1 to 2 s after three failures in a row: short, because the first request
 # after a restart must not wait; three, because one killed worker is not a dead replica.
-# More than 100 requests under way would only wait: at 700/s the last of them is answered after 140 ms.
-# Without the limit five times as many as a replica serves make each time out, and none is served.
+# More than 100 requests under way would only wait: under overload until each times out, and none is
+# served (docs/decisions.md).
 server_line() {
   host=$1 port=$2 options='max_fails=3 fail_timeout=1s' most='max_conns=100'
   case $host in

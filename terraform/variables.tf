@@ -186,8 +186,8 @@ variable "web_concurrency" {
   default     = 1
 
   validation {
-    condition     = var.web_concurrency == floor(var.web_concurrency) && var.web_concurrency >= 1 && var.web_concurrency <= 64
-    error_message = "web_concurrency is ${var.web_concurrency}: expected a whole number from 1 to 64, e.g. 1."
+    condition     = var.web_concurrency == floor(var.web_concurrency) && var.web_concurrency >= 1 && var.web_concurrency <= 8
+    error_message = "web_concurrency is ${var.web_concurrency}: expected a whole number from 1 to 8, e.g. 1."
   }
 }
 

@@ -17,7 +17,7 @@ STATIC_MAX_AGE = 31_536_000  # seconds, a year: the URL changes with the content
 
 # Every answer has these, errors and static files included, unless it sets its own.
 # no-cache: a browser may show an answer again when the user goes back, but asks before it reuses
-# one. The edge goes by X-Accel-Expires instead: seconds it may keep the answer.
+# one. The edge goes by X-Accel-Expires where an answer has it: until when it may be kept.
 DEFAULT_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -25,7 +25,6 @@ DEFAULT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
-    "X-Accel-Expires": "0",
     "X-Cache": "bypass",
 }
 
@@ -55,7 +54,7 @@ def _add_default_headers(app: Flask, defaults: dict[str, str]) -> None:
 
 
 def _version_static_files(app: Flask) -> None:
-    """Put a hash of the content into the URL of each static file, and let browsers keep it."""
+    """Put a hash of the content into the URL of each static file, and let all caches keep it."""
     versions = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for path in Path(app.static_folder).iterdir()
@@ -65,7 +64,8 @@ def _version_static_files(app: Flask) -> None:
         return f"{app.static_url_path}/{name}?v={versions[name]}"
 
     def max_age(name: str | None) -> int | None:
-        return STATIC_MAX_AGE if request.args.get("v") == versions.get(name) else None
+        version = request.args.get("v")  # after None Flask asks again, with the whole path
+        return STATIC_MAX_AGE if version and version == versions.get(name) else None
 
     app.jinja_env.globals["static_url"] = static_url
     app.get_send_file_max_age = max_age

@@ -56,8 +56,8 @@ def _add_form(app: Flask, locations: Locations) -> None:
             names, matches = index.search(text, DROPDOWN_SIZE)
             page = form_page.render(text=text, names=names, matches=matches, total=len(index))
         else:
-            page = start_page(index)
-        headers = {"X-Accel-Expires": _edge_seconds(index.expires)}
+            page, matches = start_page(index), len(index)
+        headers = {"X-Accel-Expires": _edge_expires(index.expires if matches else 0)}
         return Response(page, headers=headers, content_type=HTML)
 
 
@@ -73,7 +73,7 @@ def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache)
         kind = body_kind(environ)
         location = read_location(kind, read_body(environ))
         answer, source = cache.fetch(location, average)
-        headers = {"X-Cache": source, "X-Accel-Expires": _edge_seconds(answer.expires)}
+        headers = {"X-Cache": source, "X-Accel-Expires": _edge_expires(answer.expires)}
         if wants_json(environ.get("HTTP_ACCEPT", ""), kind):
             return Response(as_json(location, answer), headers=headers, content_type=JSON)
         page = result_page.render(
@@ -95,13 +95,21 @@ def _add_locations(app: Flask, locations: Locations) -> None:
         limit = read_limit(request.args.get("limit"), DROPDOWN_SIZE, MAX_LOCATIONS)
         index = locations.index()
         names, matches = index.search(text, limit)
-        headers = {"X-Total-Count": str(matches), "X-Accel-Expires": _edge_seconds(index.expires)}
+        headers = {
+            "X-Total-Count": str(matches),
+            "X-Accel-Expires": _edge_expires(index.expires if matches else 0),
+        }
         return Response(json.dumps(names), headers=headers, content_type=JSON)
 
 
-def _edge_seconds(expires: float) -> str:
-    """How long the edge may keep an answer, so that all caches together keep CACHE_EXPIRY."""
-    return str(max(0, int(expires - time.time())))
+def _edge_expires(expires: float) -> str:
+    """X-Accel-Expires for what ends at ``expires``, in seconds since 1970.
+
+    nginx serves a copy through the second that it is told, so that is the last whole one. What
+    shows nothing ends at 0: made-up names must not push real answers out.
+    """
+    last_second = int(expires) - 1
+    return f"@{last_second}" if last_second >= time.time() else "0"
 
 
 def _add_service_routes(app: Flask, database: Database, cache: Cache) -> None:

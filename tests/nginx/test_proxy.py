@@ -11,6 +11,8 @@ from polling import poll
 
 from .conftest import Nginx, Upstream
 
+AT_ONCE = 2  # seconds: less than nginx waits for a silent replica, more than a busy machine takes
+
 
 @pytest.fixture
 def own_upstreams():
@@ -22,10 +24,9 @@ def own_upstreams():
 
 
 @pytest.fixture
-def own_balancer(tmp_path, own_upstreams):
-    nginx = Nginx(tmp_path, own_upstreams)
-    yield nginx
-    nginx.stop()
+def own_balancer(own_upstreams):
+    with Nginx(own_upstreams) as nginx:
+        yield nginx
 
 
 def test_requests_are_spread_over_all_upstreams(balancer):
@@ -167,9 +168,9 @@ def test_a_killed_upstream_costs_no_request_and_comes_back(own_balancer, own_ups
     victim.kill()
     answers = [own_balancer.query() for _ in range(40)]
     assert {answer.status for answer in answers} == {200}
-    assert max(answer.seconds for answer in answers) < 0.25
+    assert max(answer.seconds for answer in answers) < AT_ONCE
     victim.start()
-    poll(lambda: own_balancer.query().headers["X-Served-By"] == victim.name, seconds=4)
+    poll(lambda: own_balancer.query().headers["X-Served-By"] == victim.name)
 
 
 def test_a_frozen_upstream_costs_no_request(own_balancer, own_upstreams):
@@ -184,10 +185,9 @@ def test_a_frozen_upstream_costs_no_request(own_balancer, own_upstreams):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
+def test_all_down_is_a_fast_503_and_recovers(own_upstreams, count):
     chosen = own_upstreams[:count]
-    nginx = Nginx(tmp_path, chosen)
-    try:
+    with Nginx(chosen) as nginx:
         for upstream in chosen:
             upstream.kill()
         for accept, content_type, text in (
@@ -197,16 +197,14 @@ def test_all_down_is_a_fast_503_and_recovers(tmp_path, own_upstreams, count):
             for _ in range(10):
                 answer = nginx.query(headers={"Accept": accept})
                 assert answer.status == 503
-                assert answer.seconds < 0.1
+                assert answer.seconds < AT_ONCE
                 assert answer.headers["Retry-After"] == "1"
                 assert answer.headers["Content-Type"] == content_type
                 check_headers(answer)
                 assert answer.body.startswith(text)
         for upstream in chosen:
             upstream.start()
-        poll(lambda: nginx.query().status == 200, seconds=2.5)
-    finally:
-        nginx.stop()
+        poll(lambda: nginx.query().status == 200)
 
 
 def test_clients_with_a_slow_header_or_body_are_closed_within_10_s(balancer):

@@ -15,10 +15,9 @@ addresses = (f"127.0.1.{number}" for number in itertools.count(1))
 
 
 @pytest.fixture(scope="module")
-def limited(tmp_path_factory, upstreams):
-    nginx = Nginx(tmp_path_factory.mktemp("limited"), upstreams, rate_limit=str(RATE))
-    yield nginx
-    nginx.stop()
+def limited(upstreams):
+    with Nginx(upstreams, rate_limit=str(RATE)) as nginx:
+        yield nginx
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_requests_above_the_limit_are_429_with_a_time_to_come_back(limited, addr
         assert answer.headers["Content-Type"] == accept
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.body.startswith(text)
-    poll(lambda: limited.ask(source=address).status == 200, seconds=2)
+    poll(lambda: limited.ask(source=address).status == 200)
 
 
 def test_other_addresses_are_not_limited(limited, address):
@@ -83,11 +82,8 @@ def test_without_a_limit_everyone_is_served(balancer, address):
     assert {balancer.ask(source=address).status for _ in range(60)} == {200}
 
 
-def test_the_edge_cache_does_not_serve_around_it(tmp_path, upstreams, address):
-    nginx = Nginx(tmp_path, upstreams, edge_cache="on", rate_limit=str(RATE))
-    try:
+def test_the_edge_cache_does_not_serve_around_it(upstreams, address):
+    with Nginx(upstreams, edge_cache="on", rate_limit=str(RATE)) as nginx:
         served, refused = flood(nginx, address, path="/?x-accel-expires=60")
-    finally:
-        nginx.stop()
     assert "hit" in {answer.headers["X-Edge-Cache"] for answer in served}
     assert refused

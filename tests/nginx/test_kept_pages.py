@@ -1,0 +1,96 @@
+"""The edge cache in front of the real app: pages are kept, and none is older than CACHE_EXPIRY."""
+
+import http.client
+import os
+import re
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from databases import connect
+from polling import poll
+from stack import Stack
+
+EXPIRY = 2  # seconds
+PAGES = ["/", "/?q=a", "/locations", "/locations?q=a"]
+LISTED = "Aa"  # the first of all locations, and of those with the most records
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """One with the edge cache, whose list of locations soon ends."""
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        Path(folder).chmod(0o755)
+        environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
+        with Stack(folder, os.environ | environ | {"CACHE_EXPIRY": str(EXPIRY)}) as stack:
+            yield stack
+
+
+@pytest.fixture
+def get(stack):
+    """Asks over one connection: nginx keeps an answer just after it has sent it, so that another
+    worker, asked at once, has not got it yet."""
+    with closing(http.client.HTTPConnection(*stack.address, timeout=10)) as connection:
+
+        def get(path):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.headers, response.read().decode()
+
+        yield get
+
+
+def second_of_two(get, path):
+    """The second of two answers in a row, when it is a hit; its body is that of the first."""
+    (_, first), (headers, second) = get(path), get(path)
+    return headers if headers["X-Edge-Cache"] == "hit" and second == first else None
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_second_request_for_a_page_is_a_hit(stack, get, path):
+    # Not the first two may be it: those may come in the last second of the list, which is not kept.
+    headers = poll(lambda: second_of_two(get, path))
+    assert headers.get_all("X-Cache") == ["bypass"]
+    assert headers["X-Served-By"] in {replica.name for replica in stack.replicas}
+    assert headers.get_all("Cache-Control") == ["no-cache"]
+    assert headers["X-Accel-Expires"] is None
+
+
+@pytest.mark.parametrize("name", ["style.css", "locations.js", "icon.svg"])
+def test_the_second_request_for_a_static_file_is_a_hit(get, name):
+    path = re.search(rf"/static/{name}\?v=\w+", get("/")[1]).group()
+    headers = second_of_two(get, path)
+    assert headers
+    assert "max-age=31536000" in headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", ["/static/style.css", "/static/style.css?v=0", "/?q=Atlantis"])
+def test_what_may_change_or_is_empty_is_not_kept(get, path):
+    assert [get(path)[0]["X-Edge-Cache"] for _ in range(3)] == ["miss"] * 3
+
+
+def test_no_page_shows_a_list_that_is_older_than_its_expiry(stack, get):
+    """Each replica has a list of its own, and those that the edge does not ask let theirs end."""
+    for path in PAGES:
+        poll(lambda path=path: second_of_two(get, path))
+    with closing(connect(stack.client_environ)) as connection, connection, connection.cursor() as c:
+        c.execute("INSERT INTO weather_locations VALUES (%s, 1000000, 0)", (LISTED,))
+    changed = time.monotonic()
+    old, hits = [], set()
+
+    def all_seen():
+        for path in PAGES:
+            sent = time.monotonic()
+            headers, body = get(path)
+            if LISTED in body:
+                hits.update([path] if headers["X-Edge-Cache"] == "hit" else [])
+            else:
+                old.append((sent - changed, path, headers["X-Edge-Cache"]))
+        return time.monotonic() > changed + 4 * EXPIRY
+
+    poll(all_seen, 10 * EXPIRY)
+    assert [answer for answer in old if answer[0] > EXPIRY] == []
+    assert {edge for _, _, edge in old} >= {"hit"}, "no old page was kept: nothing was tested"
+    assert hits == set(PAGES)
