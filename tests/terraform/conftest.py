@@ -4,8 +4,9 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment, init
+from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment
 from inventory import everything, snapshot
+from provider import init
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import boto3
+from polling import poll
+from processes import free_ports
+from provider import init
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "terraform"
@@ -27,20 +30,6 @@ provider "aws" {{
   skip_metadata_api_check     = true
 }}
 """
-
-
-def init(folder, environ):
-    """terraform init, from TF_PLUGIN_DIR where that is set, else from the registry."""
-    plugins = os.environ.get("TF_PLUGIN_DIR")
-    option = [f"-plugin-dir={plugins}"] if plugins else []
-    subprocess.run(
-        ["terraform", "init", "-input=false", "-backend=false", *option],
-        cwd=folder,
-        env=environ,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
 
 
 def environment(**more):
@@ -75,9 +64,7 @@ class EmulatedAws:
     """moto's server on a free port."""
 
     def __init__(self, folder):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._exit_codes = folder / "exit_codes.json"
         self._log = (folder / "moto.log").open("w")
@@ -88,11 +75,8 @@ class EmulatedAws:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 60
-        while not _listens(port):
-            assert self._server.poll() is None, f"moto ended: see {self._log.name}"
-            assert time.monotonic() < deadline, "moto does not listen"
-            time.sleep(0.1)
+        poll(lambda: self._server.poll() is not None or _listens(port), 60)
+        assert self._server.poll() is None, f"moto ended: see {self._log.name}"
 
     def close(self):
         self._server.terminate()

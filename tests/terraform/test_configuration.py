@@ -7,7 +7,8 @@ import shutil
 import subprocess
 
 import pytest
-from emulated_aws import CONFIGURATION, ROOT, copy_configuration, environment, init
+from emulated_aws import CONFIGURATION, ROOT, copy_configuration, environment
+from provider import init
 
 VARIABLES = dict(
     re.findall(
