@@ -1,5 +1,6 @@
 """Rules and fixtures shared by all tests."""
 
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -9,7 +10,36 @@ import pytest
 from databases import Databases, postgres_server
 from stack import Stack
 
+TESTS = Path(__file__).parent
 STACK_ROWS = 200_000
+COSTLY_FIXTURES = ("life", "stack")  # 4 minutes of Terraform's waits; a local stack
+
+
+def group_of(item):
+    """Name of the tests that run one after the other in one process; `make test` has several."""
+    if item.get_closest_marker("alone"):
+        return "alone"
+    costly = (name for name in COSTLY_FIXTURES if name in item.fixturenames)
+    return next(costly, str(item.path.relative_to(TESTS)))
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest wait first, so that others fill it, and what runs alone last."""
+    groups = {item: group_of(item) for item in items}
+    items.sort(key=lambda item: {"life": 0, "stack": 1, "alone": 3}.get(groups[item], 2))
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Let tests that are marked `alone` wait until no other process runs a test."""
+    lock = os.open(TESTS, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+    try:
+        return (yield)
+    finally:
+        os.close(lock)
 
 
 def _fail_if_skipped(report, what):

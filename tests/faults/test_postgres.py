@@ -8,6 +8,8 @@ from drill import POOL_MAXCONN
 
 from lab import open_loop
 
+pytestmark = pytest.mark.alone
+
 STATEMENT_TIMEOUT = 1.8  # seconds
 REFUSAL_LIMIT = 0.3  # seconds; a request waits 250 ms for a connection
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 import faults
 import pytest
 
+pytestmark = pytest.mark.alone
+
 P99_LIMIT = 0.5  # seconds
 HITS_LIMIT = 5  # seconds until answers come from the cache again
 
