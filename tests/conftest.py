@@ -23,6 +23,7 @@ def group_of(item):
     return next(costly, str(item.path.relative_to(TESTS)))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Put the longest wait first, so that others fill it, and what runs alone last."""
     groups = {item: group_of(item) for item in items}
@@ -33,7 +34,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Let tests that are marked `alone` wait until no other process runs a test."""
+    """Let tests that are marked `alone` wait until no other process runs one of this checkout."""
     lock = os.open(TESTS, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
     try:

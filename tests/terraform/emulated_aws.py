@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import boto3
@@ -67,7 +66,8 @@ class EmulatedAws:
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._exit_codes = folder / "exit_codes.json"
-        self._log = (folder / "moto.log").open("w")
+        self._log_path = folder / "moto.log"
+        self._log = self._log_path.open("w")
         server = [sys.executable, Path(__file__).with_name("moto_plus.py"), "-p", str(port)]
         self._server = subprocess.Popen(
             server,
@@ -82,6 +82,10 @@ class EmulatedAws:
         self._server.terminate()
         self._server.wait(10)
         self._log.close()
+
+    def count_requests(self):
+        """How many requests it has got so far."""
+        return self._log_path.read_text().count(" HTTP/1.1")
 
     def set_exit_codes(self, **codes):
         """Exit codes of the containers that are run from now on; all others exit with 0."""
@@ -115,7 +119,6 @@ class Deployment:
     def __init__(self, folder, aws):
         self.folder = copy_configuration(folder)
         (self.folder / "emulator_override.tf").write_text(PROVIDER)
-        self.seconds = {}
         self._environ = environment(
             AWS_ENDPOINT_URL=aws.url,
             TF_VAR_image_tag="v1",
@@ -124,18 +127,14 @@ class Deployment:
         )
         init(self.folder, self._environ)
 
-    def run(self, step, command, *options):
-        """Run terraform; `step` names the time it takes in self.seconds."""
-        started = time.monotonic()
-        result = subprocess.run(
+    def run(self, command, *options):
+        return subprocess.run(
             ["terraform", command, "-no-color", *options],
             cwd=self.folder,
             env=self._environ,
             capture_output=True,
             text=True,
         )
-        self.seconds[step] = round(time.monotonic() - started)
-        return result
 
-    def apply(self, step, *options):
-        return self.run(step, "apply", "-auto-approve", "-input=false", *options)
+    def apply(self, *options):
+        return self.run("apply", "-auto-approve", "-input=false", *options)

@@ -44,11 +44,6 @@ def test_format(terraform):
     assert result.returncode == 0, result.stdout
 
 
-def test_valid(configuration):
-    result = run("terraform", "validate", "-no-color", folder=configuration)
-    assert result.returncode == 0, result.stderr
-
-
 def test_terraform_test(configuration, jobs_played):
     command = ["terraform", "test", "-no-color"]
     result = run(*command, folder=configuration, PATH=jobs_played, JOB_EXIT_CODE="0")
