@@ -12,7 +12,8 @@ from stack import Stack
 
 TESTS = Path(__file__).parent
 STACK_ROWS = 200_000
-COSTLY_FIXTURES = ("life", "stack")  # 4 minutes of Terraform's waits; a local stack
+COSTLY_FIXTURES = ("life", "stack")  # 5 minutes of Terraform's waits; a local stack
+LOCKS = {"alone": fcntl.LOCK_EX, "life": fcntl.LOCK_UN}
 
 
 def group_of(item):
@@ -34,9 +35,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Let tests that are marked `alone` wait until no other process runs one of this checkout."""
+    """Let tests that are marked `alone` wait until no other process runs one of this checkout.
+
+    Terraform's life goes on beside them: it waits most of the time.
+    """
     lock = os.open(TESTS, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+    fcntl.flock(lock, LOCKS.get(group_of(item), fcntl.LOCK_SH))
     try:
         return (yield)
     finally:

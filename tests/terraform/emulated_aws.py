@@ -79,8 +79,8 @@ class EmulatedAws:
         assert self._server.poll() is None, f"moto ended: see {self._log.name}"
 
     def close(self):
-        self._server.terminate()
-        self._server.wait(10)
+        self._server.kill()
+        self._server.wait()
         self._log.close()
 
     def count_requests(self):
