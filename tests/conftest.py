@@ -9,38 +9,47 @@ from pathlib import Path
 import pytest
 from databases import Databases, postgres_server
 from stack import Stack
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 STACK_ROWS = 200_000
-COSTLY_FIXTURES = ("life", "stack")  # 5 minutes of Terraform's waits; a local stack
-LOCKS = {"alone": fcntl.LOCK_EX, "life": fcntl.LOCK_UN}
+GROUPS = {  # tests that run one after the other in one process; so does each other file
+    "tests/terraform/test_apply.py": "deployment",  # 5 minutes, most of them pauses
+    "tests/terraform/test_parity.py": "deployment",
+    "tests/faults/": "alone",  # they break a stack under load
+    "tests/compose/test_faults.py": "alone",
+}
+ORDER = {"deployment": 0, "alone": 2}  # others fill the pauses
+LOCKS = {"deployment": fcntl.LOCK_UN, "alone": fcntl.LOCK_EX}
 
 
-def group_of(item):
-    """Name of the tests that run one after the other in one process; `make test` has several."""
-    if item.get_closest_marker("alone"):
-        return "alone"
-    costly = (name for name in COSTLY_FIXTURES if name in item.fixturenames)
-    return next(costly, str(item.path.relative_to(TESTS)))
+def group_of(nodeid):
+    return next((group for path, group in GROUPS.items() if nodeid.startswith(path)), "")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+class Scheduler(LoadScopeScheduling):
+    """Gives the processes of `make test` whole groups."""
+
+    def _split_scope(self, nodeid):
+        return group_of(nodeid) or nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Put the longest wait first, so that others fill it, and what runs alone last."""
-    groups = {item: group_of(item) for item in items}
-    items.sort(key=lambda item: {"life": 0, "stack": 1, "alone": 3}.get(groups[item], 2))
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: ORDER.get(group_of(item.nodeid), 1))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Let tests that are marked `alone` wait until no other process runs one of this checkout.
+    """Let the tests that run alone wait until no other process runs one of this checkout.
 
-    Terraform's life goes on beside them: it waits most of the time.
+    The deployment goes on beside them.
     """
     lock = os.open(TESTS, os.O_RDONLY)
-    fcntl.flock(lock, LOCKS.get(group_of(item), fcntl.LOCK_SH))
+    fcntl.flock(lock, LOCKS.get(group_of(item.nodeid), fcntl.LOCK_SH))
     try:
         return (yield)
     finally:

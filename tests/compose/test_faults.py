@@ -16,8 +16,6 @@ from polling import poll
 from lab.open_loop import Request, run
 from users.stack_client import Checker
 
-pytestmark = pytest.mark.alone
-
 RECORDS = 100_000
 RATE = 50  # requests/s
 LONGEST = 5.0  # seconds that an answer may take

@@ -17,8 +17,6 @@ from stack import Stack
 from lab import open_loop
 from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
 
-pytestmark = pytest.mark.alone
-
 EXPIRY = 4  # seconds
 RATE = 50  # requests/s
 QUIET = 0.05  # seconds; a 99th percentile below that counts as this much: 2 cores have hiccups

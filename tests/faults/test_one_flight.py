@@ -10,8 +10,6 @@ from queries import queries_logged
 
 from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
 
-pytestmark = pytest.mark.alone
-
 BURST = 1000  # requests
 
 

@@ -15,8 +15,6 @@ from drill import in_time
 
 from lab import open_loop
 
-pytestmark = pytest.mark.alone
-
 FLOOD = Path(__file__).with_name("flood.py")
 FLOOD_LIMIT = 120  # seconds for a flood and the answers that are still under way
 SLOW_CLIENTS = 500

@@ -8,8 +8,6 @@ from drill import POOL_MAXCONN, in_time
 
 from lab import open_loop
 
-pytestmark = pytest.mark.alone
-
 STATEMENT_TIMEOUT = 1.8  # seconds
 REFUSAL_LIMIT = 0.3  # seconds; a request waits 250 ms for a connection
 

@@ -6,8 +6,6 @@ import faults
 import pytest
 from drill import in_time
 
-pytestmark = pytest.mark.alone
-
 P99_LIMIT = 0.5  # seconds
 HITS_LIMIT = 5  # seconds until answers come from the cache again
 

@@ -37,7 +37,6 @@ FAULTS = [
 ]
 
 
-@pytest.mark.alone
 @pytest.mark.soak
 def test_random_faults(stack, drill):
     random.seed(SEED)

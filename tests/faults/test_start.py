@@ -3,14 +3,11 @@
 import time
 
 import faults
-import pytest
 from drill import ask
 from polling import poll
 from stack import START_LIMIT, is_healthy
 
 from users.stack_client import query_body
-
-pytestmark = pytest.mark.alone
 
 SERVING_LIMIT = 15  # seconds from PostgreSQL's start until queries are answered
 
