@@ -1,5 +1,6 @@
 """Rules and fixtures shared by all tests."""
 
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -8,8 +9,51 @@ from pathlib import Path
 import pytest
 from databases import Databases, postgres_server
 from stack import Stack
+from xdist.scheduler import LoadScopeScheduling
 
+TESTS = Path(__file__).parent
 STACK_ROWS = 200_000
+GROUPS = {  # tests that run one after the other in one process; so does each other file
+    "tests/terraform/test_apply.py": "deployment",  # 5 minutes, most of them pauses
+    "tests/terraform/test_parity.py": "deployment",
+    "tests/faults/": "alone",  # they break a stack under load
+    "tests/compose/test_faults.py": "alone",
+}
+ORDER = {"deployment": 0, "alone": 2}  # others fill the pauses
+LOCKS = {"deployment": fcntl.LOCK_UN, "alone": fcntl.LOCK_EX}
+
+
+def group_of(nodeid):
+    return next((group for path, group in GROUPS.items() if nodeid.startswith(path)), "")
+
+
+class Scheduler(LoadScopeScheduling):
+    """Gives the processes of `make test` whole groups."""
+
+    def _split_scope(self, nodeid):
+        return group_of(nodeid) or nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: ORDER.get(group_of(item.nodeid), 1))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Let the tests that run alone wait until no other process runs one of this checkout.
+
+    The deployment goes on beside them.
+    """
+    lock = os.open(TESTS, os.O_RDONLY)
+    fcntl.flock(lock, LOCKS.get(group_of(item.nodeid), fcntl.LOCK_SH))
+    try:
+        return (yield)
+    finally:
+        os.close(lock)
 
 
 def _fail_if_skipped(report, what):

@@ -2,16 +2,19 @@
 
 import itertools
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import psutil
 from postgres import Postgres, connect
 from processes import free_ports, unprivileged_user
 
 PASSWORD = "only-for-tests"
+STOP_LIMIT = 20  # seconds for a server to end
 SCHEMA = Path(__file__).parents[1] / "data-populator" / "schema.sql"
 
 
@@ -32,8 +35,11 @@ def sql_averages(environ: Mapping[str, str]) -> dict[str, tuple[Decimal, int]]:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Postgres]:
-    """A running PostgreSQL server with a fresh cluster; stopped and removed afterwards."""
+def postgres_server(**settings: object) -> Iterator[Postgres]:
+    """A running PostgreSQL server with a fresh cluster; stopped and removed afterwards.
+
+    ``settings`` are those of postgresql.conf, such as max_connections=40.
+    """
     # not pytest's tmp_path: as root, PostgreSQL runs as another user, who may not enter that
     with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
         data_dir = Path(folder)
@@ -48,11 +54,35 @@ def postgres_server() -> Iterator[Postgres]:
             environ=os.environ,
             run_as=unprivileged_user(),
         )
+        for name, value in settings.items():
+            server.server.command += ["-c", f"{name}={value}"]
         try:
             server.start()
             yield server
         finally:
             server.server.stop()
+
+
+def shut_down(server: Postgres, number: signal.Signals) -> None:
+    """SIGINT: fast shutdown, SIGQUIT: immediate shutdown, SIGKILL: a crash; server.start() ends it.
+
+    Returns when the server has ended.
+    """
+    server.server.process.send_signal(number)
+    server.server.process.wait(STOP_LIMIT)
+
+
+@contextmanager
+def frozen_server(server: Postgres) -> Iterator[None]:
+    """SIGSTOP of the server and all its sessions, until the end of the context."""
+    processes = [leader := psutil.Process(server.server.pid), *leader.children()]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 class Database:

@@ -1,11 +1,14 @@
-"""Bad input gets its status, a reason and every header, and the next request its answer."""
+"""Bad input gets its status, a reason and every header, and the next request its answer.
+
+tests/flask/test_query_input.py has the table of unusable input. Here is what nginx and the stack as
+a whole make of it.
+"""
 
 import json
-import re
 import socket
 import unicodedata
 from http.client import HTTPConnection, HTTPResponse
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given, settings
@@ -74,90 +77,19 @@ def good_afterwards(stack):
     assert fields["records"] > 0
 
 
-UNUSABLE = {
-    "missing field": ("", "location is missing"),
-    "another field": ("city=a", "location is missing"),
-    "empty": ("location=", "location is empty"),
-    "blank": ("location=+%20%09", "location is empty"),
-    "doubled": ("location=a&location=b", "location is given more than once"),
-    "101 characters": ("location=" + "a" * 101, "longer than 100 characters"),
-    "101 emoji": ("location=" + quote("🌦" * 101), "longer than 100 characters"),
-    "NUL": ("location=a%00b", "control characters"),
-    "line break": ("location=a%0D%0Ab", "control characters"),
-    "C1 control": ("location=a%C2%85", "control characters"),
-    "invalid UTF-8": ("location=%FF", "not valid UTF-8"),
-    "raw invalid UTF-8": (b"location=\xff", "not valid UTF-8"),
-    "overlong UTF-8": ("location=%C0%AF", "not valid UTF-8"),
-    "encoded surrogate": ("location=%ED%A0%80", "not valid UTF-8"),
-}
-UNUSABLE_JSON = {
-    "no body": ("", "not valid JSON"),
-    "half an object": ('{"location":', "not valid JSON"),
-    "list": ("[]", "not an object"),
-    "string": ('"location"', "not an object"),
-    "null": ("null", "not an object"),
-    "number as location": ('{"location": 5}', "not a string"),
-    "null as location": ('{"location": null}', "not a string"),
-    "list as location": ('{"location": ["a"]}', "not a string"),
-    "object as location": ('{"location": {"$ne": ""}}', "not a string"),
-    "no location": ("{}", "location is missing"),
-    "blank in JSON": ('{"location": " "}', "location is empty"),
-    "doubled in JSON": ('{"location": "a", "location": "b"}', "location is given more than once"),
-    "NUL in JSON": ('{"location": "a\\u0000"}', "control characters"),
-    "half a surrogate pair": ('{"location": "\\ud800"}', "broken Unicode"),
-    "invalid UTF-8 in JSON": (b'{"location": "\xff"}', "not valid UTF-8"),
-    "lists 4,000 deep": ("[" * 4000, ""),
-    "objects 800 deep": ('{"a":' * 800, ""),
-}
-
-
 @pytest.mark.usefixtures("good_afterwards")
 @pytest.mark.parametrize("accept", [JSON, "text/html"])
 @pytest.mark.parametrize(
     ("body", "reason", "content_type"),
     [
-        *(pytest.param(*case, FORM, id=name) for name, case in UNUSABLE.items()),
-        *(pytest.param(*case, JSON, id=name) for name, case in UNUSABLE_JSON.items()),
+        ("location=a&location=b", "location is given more than once", FORM),
+        ('{"location": "\\ud800"}', "broken Unicode", JSON),
     ],
 )
 def test_unusable_input_is_400_with_the_reason(stack, body, reason, content_type, accept):
     answer = send(stack, query(body, content_type), accept)
     assert answer.status == 400
     check_error(answer, accept, reason)
-
-
-@pytest.mark.usefixtures("good_afterwards")
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("Atlantis", "locations", "null", "undefined", "0", "a" * 100, "🌦" * 100, "שלום", "مدينة"),
-        *(
-            "' OR 1=1--",
-            '"; DROP TABLE weather_data; --',
-            "%",
-            "_",
-            "\\",
-            "../../etc/passwd",
-            "../",
-        ),
-        *("<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "</title>", "&lt;"),
-        *("{{7*7}}", "${7*7}", "{% raw %}", "%s%n", "\u202eevil", "\ufeff", "a\u0301", "a\u2028b"),
-    ],
-)
-def test_an_unknown_name_is_200_without_data_and_escaped(stack, name):
-    for body, kind in (
-        (urlencode({"location": name}), FORM),
-        (json.dumps({"location": name}), JSON),
-    ):
-        answer = send(stack, query(body, kind))
-        assert answer.status == 200
-        expected = {"location": name, "average_temperature": None, "records": 0}
-        assert json.loads(answer.text) == expected
-        page = send(stack, query(body, kind), "text/html")
-        assert page.status == 200
-        assert f"<h1>{escape(name)}</h1>" in page.text
-        assert re.findall("<script|<img|onerror=", page.text.replace(str(escape(name)), "")) == []
-        assert "No data available" in page.text
 
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -189,7 +121,6 @@ REFUSED = {
     "Host with a space": (message("GET /", host=("Host: a b",)), 400, NOT_HTTP),
     "Host with a path": (message("GET /", host=("Host: a/../b",)), 400, NOT_HTTP),
     "header of 9,000 bytes": (message("GET /", "X-Long: " + "a" * 9000), 431, "longer than 8 KB"),
-    "no such path": (message("GET /nowhere"), 404, "not found"),
     "above the static files": (message("GET /static/..%2fapp.py"), 404, "not found"),
     "body of 4,097 bytes": (query("a" * (MAX_BODY + 1)), 413, TOO_LARGE),
     "chunks of 5,000 bytes": (
@@ -197,19 +128,6 @@ REFUSED = {
         413,
         TOO_LARGE,
     ),
-    "JSON 10,000 deep": (query("[" * 10_000, JSON), 413, TOO_LARGE),
-    "XML": (query("<a/>", "text/xml"), 415, "Content-Type is neither"),
-    "multipart": (query("", "multipart/form-data; boundary=a"), 415, "Content-Type is neither"),
-    "no Content-Type": (
-        message("POST /query", "Content-Length: 1", body=b"a"),
-        415,
-        "Content-Type",
-    ),
-    "filter of 8,000 characters": (message("GET /?q=" + "a" * 8000), 400, "longer than 100"),
-    "NUL in the filter": (message("GET /locations?q=%00"), 400, "control characters"),
-    "limit of 0": (message("GET /locations?limit=0"), 400, "limit is not a whole number"),
-    "limit of 1,001": (message("GET /locations?limit=1001"), 400, "limit is not a whole number"),
-    "limit in words": (message("GET /locations?limit=ten"), 400, "limit is not a whole number"),
 }
 
 
@@ -331,3 +249,4 @@ def test_2000_made_up_locations_are_answered_by_the_rule(connection, text, kind,
         assert json.loads(content)["error"].startswith("location ")
     elif answer.status == 200:
         assert f"<h1>{escape(text)}</h1>" in content
+        assert "No data available" in content

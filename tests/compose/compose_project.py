@@ -3,22 +3,15 @@
 import json
 import os
 import re
-import socket
 import subprocess
-import time
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
+from processes import free_ports
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Project:
@@ -28,7 +21,8 @@ class Project:
         names = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.sample").read_text(), re.MULTILINE)
         self.env = {k: v for k, v in os.environ.items() if k not in names}
         self.env |= {"COMPOSE_PROJECT_NAME": f"{name}-{os.getpid()}"}
-        self.env |= {"NGINX_PORT": str(free_port()), "FLASK_PORT": str(free_port()), **settings}
+        nginx_port, flask_port = map(str, free_ports(2))
+        self.env |= {"NGINX_PORT": nginx_port, "FLASK_PORT": flask_port, **settings}
         self.url = f"http://127.0.0.1:{self.env['NGINX_PORT']}"
 
     def start(self, *arguments):
@@ -49,13 +43,11 @@ class Project:
         return result
 
     def up(self):
-        """Start everything; the seconds until everything is healthy."""
-        started = time.monotonic()
+        """Start everything; returns when everything is healthy."""
         result = self.compose("up", "--wait", check=False)
         if result.returncode:
             logs = self.compose("logs", "--tail", "20", check=False).stdout
             pytest.fail(f"up failed: {result.stderr[-2000:]}\n{logs[-6000:]}")
-        return time.monotonic() - started
 
     def inspect(self, service):
         container = self.compose("ps", "--all", "--quiet", service).stdout.strip()

@@ -10,6 +10,7 @@ from datetime import datetime
 from threading import Thread
 
 import pytest
+from drill import in_time
 from polling import poll
 
 from lab.open_loop import Request, run
@@ -63,7 +64,7 @@ class Service:
             thread.join()
         for sample in samples:
             assert sample.status in (200, 503), sample
-            assert sample.response_time <= LONGEST, sample
+            assert in_time(sample.response_time, LONGEST), sample
             if sample.status == 200:
                 assert not self._checker.problem(location(sample), sample.body), sample
             else:
@@ -79,10 +80,6 @@ def location(sample):
 
 def failed(samples):
     return [sample for sample in samples if sample.status != 200]
-
-
-def served_by(samples):
-    return {sample.headers["X-Served-By"] for sample in samples}
 
 
 def wait_for_replica(project):
@@ -103,17 +100,6 @@ def service(started):
     yield started
     started.project.compose("up", "--detach", "--no-deps", REPLICA)
     wait_for_replica(started.project)
-
-
-def test_a_killed_replica_is_not_missed(service):
-    """Its restart policy does not apply: for Docker it was the user who wanted it to end."""
-    with service.loaded(6) as samples:
-        time.sleep(1)  # a part of the requests is before the kill
-        service.project.compose("kill", REPLICA)
-        killed = time.monotonic()
-    assert not failed(samples), service.last_log_lines()
-    assert REPLICA in served_by(sample for sample in samples if sample.due < killed)
-    assert REPLICA not in served_by(sample for sample in samples if sample.due > killed)
 
 
 def test_a_crashed_replica_is_not_missed_and_comes_back_by_itself(service):
@@ -160,7 +146,7 @@ def test_a_restart_of_redis_costs_no_answer(service):
     assert not failed(samples), service.last_log_lines()
     # A fresh location is a "miss" while Redis is there to keep it, and a "bypass" while it is not.
     kept = [s.due for s in samples if s.headers["X-Cache"] == "miss" and s.due > restarted]
-    assert min(kept) - restarted < CACHE_RECOVERY
+    assert in_time(min(kept) - restarted, CACHE_RECOVERY)
 
 
 def test_a_restart_of_postgresql_fails_only_what_needs_it(service):
@@ -172,8 +158,9 @@ def test_a_restart_of_postgresql_fails_only_what_needs_it(service):
     assert not {location(sample) for sample in failed(samples)} & set(service.hot)
     accepts = accepts_connections(service.project)
     answered = [s.ended for s in samples if s.headers["X-Cache"] == "miss" and s.ended > accepts]
-    assert min(answered) - accepts < RECOVERY
-    assert max(sample.due for sample in failed(samples)) - accepts < RECOVERY
+    assert in_time(min(answered) - accepts, RECOVERY)
+    assert in_time(max(sample.due for sample in failed(samples)) - accepts, RECOVERY)
+    assert samples[-1].status == 200
 
 
 def accepts_connections(project):

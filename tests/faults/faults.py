@@ -7,12 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 
 import psutil
 import psycopg2
 import redis
-from databases import connect
+from databases import connect, frozen_server, shut_down
 from processes import Child
 from stack import START_LIMIT, Replica, Stack, is_healthy
 
@@ -26,7 +26,6 @@ POISON = (
     b"\xff\x00",
     b'{"records": 1}',
 )
-STOP_LIMIT = 20  # seconds for PostgreSQL to end
 
 
 @contextmanager
@@ -224,25 +223,14 @@ def replicas_with(stack: Stack, **variables: str) -> Iterator[None]:
 
 @contextmanager
 def postgres_down(stack: Stack, number: signal.Signals) -> Iterator[None]:
-    """SIGINT: fast shutdown, SIGQUIT: immediate shutdown, SIGKILL: a crash."""
-    server = stack.postgres.server
-    server.process.send_signal(number)
-    server.process.wait(STOP_LIMIT)
+    """As shut_down()."""
+    shut_down(stack.postgres, number)
     yield
     stack.postgres.start()
 
 
-@contextmanager
-def postgres_frozen(stack: Stack) -> Iterator[None]:
-    """SIGSTOP of the server and all its sessions."""
-    processes = [leader := psutil.Process(stack.postgres.server.pid), *leader.children()]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
+def postgres_frozen(stack: Stack) -> AbstractContextManager[None]:
+    return frozen_server(stack.postgres)
 
 
 @contextmanager

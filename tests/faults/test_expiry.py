@@ -10,6 +10,7 @@ from pathlib import Path
 import faults
 import pytest
 from databases import connect, sql_averages
+from drill import in_time
 from queries import queries_logged
 from stack import Stack
 
@@ -63,7 +64,7 @@ def test_a_hot_answer_is_computed_anew_once_a_replica_at_most_each_time_it_ends(
     hits = [one.response_time for one in samples if one.headers["X-Cache"] == "hit"]
     everything = [one.response_time for one in samples]
     quiet = max(QUIET, open_loop.percentile(hits, 99))
-    assert open_loop.percentile(everything, 99) <= 2 * quiet
+    assert in_time(open_loop.percentile(everything, 99), 2 * quiet)
 
 
 def test_both_caches_together_keep_an_answer_no_longer_than_its_expiry(stack, locations):

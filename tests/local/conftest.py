@@ -22,14 +22,14 @@ OURS = re.compile(r"POSTGRES_|REDIS_|FLASK_|POOL_|CACHE|NGINX_|BIND_ADDRESS|EDGE
 class Run:
     """One `stack.py` process."""
 
-    def __init__(self, data_dir, *arguments, **environ):
+    def __init__(self, data_dir, *arguments, python=sys.executable, **environ):
         self.data_dir = data_dir
         self.mark = uuid.uuid4().hex
         inherited = {name: value for name, value in os.environ.items() if not OURS.match(name)}
         self.output_path = data_dir.with_name(f"{data_dir.name}-{self.mark}.out")
         with self.output_path.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, STACK, *arguments, "--data-dir", data_dir],
+                [python, STACK, *arguments, "--data-dir", data_dir],
                 env=inherited | SETTINGS | {"STACK_TEST": self.mark} | environ,
                 stdout=output,
                 stderr=subprocess.PIPE,
@@ -93,8 +93,8 @@ def run(folder):
     """Start `stack.py` in the test; whatever is still running is killed."""
     started = []
 
-    def start(data_dir, *arguments, **environ):
-        started.append(Run(folder / data_dir, *arguments, **environ))
+    def start(data_dir, *arguments, **options):
+        started.append(Run(folder / data_dir, *arguments, **options))
         return started[-1]
 
     yield start

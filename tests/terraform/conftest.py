@@ -4,8 +4,9 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment, init
+from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment
 from inventory import everything, snapshot
+from provider import init
 
 
 @pytest.fixture(scope="session")
@@ -37,34 +38,36 @@ def life(aws, tmp_path_factory):
     answers, so all tests share one.
     """
     deployment = Deployment(tmp_path_factory.mktemp("deployment"), aws)
-    life = SimpleNamespace(seconds=deployment.seconds, nothing=everything(aws))
+    life = SimpleNamespace(nothing=everything(aws))
 
     aws.set_exit_codes(**{"data-populator": 1})
-    life.populator_fails = deployment.apply("first apply, populator fails")
+    life.populator_fails = deployment.apply()
     life.after_populator_failed = snapshot(aws)
 
     aws.set_exit_codes()
-    life.applied = deployment.apply("apply")
+    life.applied = deployment.apply()
     life.stack = snapshot(aws)
     life.state = (deployment.folder / "terraform.tfstate").read_text()
+    before = aws.count_requests()
     life.second_plan = deployment.run(
-        "second plan", "plan", "-input=false", "-detailed-exitcode", "-out=second.tfplan"
+        "plan", "-input=false", "-detailed-exitcode", "-out=second.tfplan"
     )
-    life.plan_file = deployment.run("plan file", "show", "-json", "second.tfplan").stdout
+    life.requests_of_second_plan = aws.count_requests() - before
+    life.plan_file = deployment.run("show", "-json", "second.tfplan").stdout
     life.without_jobs = deployment.run(
-        "plan without jobs", "plan", "-input=false", "-refresh=false", "-var=run_jobs=false"
+        "plan", "-input=false", "-refresh=false", "-var=run_jobs=false"
     )
 
     aws.set_exit_codes(**{"data-query": None})
-    life.query_fails = deployment.apply("change, query fails", "-var=pool_maxconn=20")
+    life.query_fails = deployment.apply("-var=pool_maxconn=20")
     life.after_query_failed = snapshot(aws)
 
     aws.set_exit_codes(flask=1)
-    life.flask_fails = deployment.apply("change, flask fails", "-var=pool_maxconn=20")
+    life.flask_fails = deployment.apply("-var=pool_maxconn=20")
     life.after_flask_failed = snapshot(aws)
 
     aws.set_exit_codes()
-    life.changed = deployment.apply("change", "-var=pool_maxconn=20", "-var=locust_workers=2")
+    life.changed = deployment.apply("-var=pool_maxconn=20", "-var=locust_workers=2")
     life.after_change = snapshot(aws)
 
     life.deployment = deployment
@@ -74,5 +77,5 @@ def life(aws, tmp_path_factory):
 @pytest.fixture(scope="session")
 def end(life, aws):
     """The end of the same deployment."""
-    destroyed = life.deployment.run("destroy", "destroy", "-auto-approve", "-input=false")
+    destroyed = life.deployment.run("destroy", "-auto-approve", "-input=false")
     return SimpleNamespace(destroyed=destroyed, left=everything(aws))

@@ -7,10 +7,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import boto3
+from polling import poll
+from processes import free_ports
+from provider import init
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "terraform"
@@ -27,20 +29,6 @@ provider "aws" {{
   skip_metadata_api_check     = true
 }}
 """
-
-
-def init(folder, environ):
-    """terraform init, from TF_PLUGIN_DIR where that is set, else from the registry."""
-    plugins = os.environ.get("TF_PLUGIN_DIR")
-    option = [f"-plugin-dir={plugins}"] if plugins else []
-    subprocess.run(
-        ["terraform", "init", "-input=false", "-backend=false", *option],
-        cwd=folder,
-        env=environ,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
 
 
 def environment(**more):
@@ -75,12 +63,11 @@ class EmulatedAws:
     """moto's server on a free port."""
 
     def __init__(self, folder):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._exit_codes = folder / "exit_codes.json"
-        self._log = (folder / "moto.log").open("w")
+        self._log_path = folder / "moto.log"
+        self._log = self._log_path.open("w")
         server = [sys.executable, Path(__file__).with_name("moto_plus.py"), "-p", str(port)]
         self._server = subprocess.Popen(
             server,
@@ -88,16 +75,17 @@ class EmulatedAws:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 60
-        while not _listens(port):
-            assert self._server.poll() is None, f"moto ended: see {self._log.name}"
-            assert time.monotonic() < deadline, "moto does not listen"
-            time.sleep(0.1)
+        poll(lambda: self._server.poll() is not None or _listens(port), 60)
+        assert self._server.poll() is None, f"moto ended: see {self._log.name}"
 
     def close(self):
-        self._server.terminate()
-        self._server.wait(10)
+        self._server.kill()
+        self._server.wait()
         self._log.close()
+
+    def count_requests(self):
+        """How many requests it has got so far."""
+        return self._log_path.read_text().count(" HTTP/1.1")
 
     def set_exit_codes(self, **codes):
         """Exit codes of the containers that are run from now on; all others exit with 0."""
@@ -131,7 +119,6 @@ class Deployment:
     def __init__(self, folder, aws):
         self.folder = copy_configuration(folder)
         (self.folder / "emulator_override.tf").write_text(PROVIDER)
-        self.seconds = {}
         self._environ = environment(
             AWS_ENDPOINT_URL=aws.url,
             TF_VAR_image_tag="v1",
@@ -140,18 +127,14 @@ class Deployment:
         )
         init(self.folder, self._environ)
 
-    def run(self, step, command, *options):
-        """Run terraform; `step` names the time it takes in self.seconds."""
-        started = time.monotonic()
-        result = subprocess.run(
+    def run(self, command, *options):
+        return subprocess.run(
             ["terraform", command, "-no-color", *options],
             cwd=self.folder,
             env=self._environ,
             capture_output=True,
             text=True,
         )
-        self.seconds[step] = round(time.monotonic() - started)
-        return result
 
-    def apply(self, step, *options):
-        return self.run(step, "apply", "-auto-approve", "-input=false", *options)
+    def apply(self, *options):
+        return self.run("apply", "-auto-approve", "-input=false", *options)

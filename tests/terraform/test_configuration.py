@@ -7,7 +7,8 @@ import shutil
 import subprocess
 
 import pytest
-from emulated_aws import CONFIGURATION, ROOT, copy_configuration, environment, init
+from emulated_aws import CONFIGURATION, ROOT, copy_configuration, environment
+from provider import init
 
 VARIABLES = dict(
     re.findall(
@@ -41,11 +42,6 @@ def jobs_played(tmp_path):
 def test_format(terraform):
     result = run("terraform", "fmt", "-check", "-recursive", "-diff")
     assert result.returncode == 0, result.stdout
-
-
-def test_valid(configuration):
-    result = run("terraform", "validate", "-no-color", folder=configuration)
-    assert result.returncode == 0, result.stderr
 
 
 def test_terraform_test(configuration, jobs_played):
