@@ -1,7 +1,8 @@
 """A real PostgreSQL and a real Valkey with a few rows, and the application's modules."""
 
+import databases
 import pytest
-from flask_servers import DATA, PostgresServer, RedisServer, answers
+from flask_servers import DATA, RedisServer
 from redis import Redis
 
 from weather.settings import Settings
@@ -9,42 +10,34 @@ from weather.settings import Settings
 
 @pytest.fixture(scope="session")
 def postgres_server():
-    server = PostgresServer()
-    try:
-        load(server)
+    with databases.postgres_server(max_connections=40, fsync="off") as server:
         yield server
-    finally:
-        server.remove()
 
 
-def load(server):
-    """Make the tables as data-populator does, with the rows of DATA."""
-    connection = server.connect("postgres")
-    connection.cursor().execute("CREATE DATABASE weather")
-    connection.close()
-    server.sql(
-        'CREATE TABLE weather_data (id integer PRIMARY KEY, location text COLLATE "C" NOT NULL,'
-        " temperature double precision NOT NULL);"
-        " CREATE INDEX weather_data_location_temperature ON weather_data (location)"
-        " INCLUDE (temperature);"
-        ' CREATE TABLE weather_locations (location text COLLATE "C" PRIMARY KEY,'
-        " records integer NOT NULL, temperature_sum numeric NOT NULL)"
-    )
+@pytest.fixture(scope="session")
+def weather(postgres_server):
+    """A database with the rows of DATA in tables as data-populator makes them."""
+    database = databases.Databases(postgres_server).make()
+    databases.create_schema(database.connect())
     rows = [(name, value) for name, values in DATA.items() for value in values]
     for number, (name, value) in enumerate(rows):
-        server.sql("INSERT INTO weather_data VALUES (%s, %s, %s)", number, name, value)
-    server.sql(
+        database.execute(
+            "INSERT INTO weather_data VALUES (%s, %s, %s, 50, 5, now())", number, name, value
+        )
+    database.execute(
         "INSERT INTO weather_locations"
         " SELECT location, count(*), sum(temperature) FROM weather_data GROUP BY location"
     )
+    return database
 
 
 @pytest.fixture
-def postgres(postgres_server):
-    """The server; started again if the test before stopped it."""
-    if not answers(postgres_server.port):
+def postgres(postgres_server, weather):
+    """The database; its server is started again if the test before stopped it."""
+    weather.disconnect()
+    if not postgres_server.server.running:
         postgres_server.start()
-    return postgres_server
+    return weather
 
 
 @pytest.fixture(scope="session")
@@ -82,12 +75,12 @@ def _redis_connections_are_closed(monkeypatch):
 @pytest.fixture
 def environ(request):
     """Variables that lead to the servers of these tests, as far as the test uses them."""
-    variables = {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PASSWORD": "secret-word"}
-    variables |= {"HOSTNAME": "flask", "REDIS_HOST": "127.0.0.1"}
+    variables = {"HOSTNAME": "flask", "REDIS_HOST": "127.0.0.1"}
     if "postgres" in request.fixturenames:
-        variables["POSTGRES_PORT"] = str(request.getfixturevalue("postgres").port)
+        variables |= request.getfixturevalue("postgres").environ
     else:
-        variables["POSTGRES_PORT"] = "1"
+        variables |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": "1"}
+        variables["POSTGRES_PASSWORD"] = "secret-word"
     if "valkey" in request.fixturenames:
         variables["REDIS_PORT"] = str(request.getfixturevalue("valkey").port)
     else:

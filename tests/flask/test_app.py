@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import re
+import signal
 import socket
 import time
 
 import pytest
-from flask_servers import DATA, exact_average, free_port
+from databases import shut_down
+from flask_servers import DATA, exact_average
+from processes import free_ports
 
 from weather.factory import create_app
 
@@ -302,12 +305,14 @@ def test_without_postgresql(offline):
     assert offline.get("/ready").get_json()["postgresql"] == "down"
 
 
-def test_cached_answers_and_the_page_outlive_the_database(settings, postgres, valkey):
+def test_cached_answers_and_the_page_outlive_the_database(
+    settings, postgres_server, postgres, valkey
+):
     app = create_app(settings)
     client = app.test_client()
     assert ask(client, "Portland").status_code == 200
     assert client.get("/").status_code == 200
-    postgres.stop()
+    shut_down(postgres_server, signal.SIGQUIT)
     try:
         assert ask(client, "Portland").headers["X-Cache"] == "hit"
         assert client.get("/").status_code == 200
@@ -315,7 +320,7 @@ def test_cached_answers_and_the_page_outlive_the_database(settings, postgres, va
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "1"
     finally:
-        postgres.start()
+        postgres_server.start()
         app.extensions["database"].close()
 
 
@@ -349,7 +354,7 @@ def test_stored_values_are_json(client, valkey):
 
 
 def test_no_connection_is_made_before_the_first_request(settings):
-    with socket.create_server(("127.0.0.1", free_port())) as server:
+    with socket.create_server(("127.0.0.1", free_ports(1)[0])) as server:
         server.settimeout(0)
         where = dataclasses.replace(settings.postgres, port=server.getsockname()[1])
         create_app(dataclasses.replace(settings, postgres=where))

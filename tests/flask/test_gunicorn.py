@@ -2,19 +2,18 @@
 
 import http.client
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from flask_servers import answers, free_port
+from flask_servers import answers
 from polling import poll
-
-from weather.waiting import WAIT_LIMIT
+from processes import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -26,7 +25,7 @@ def command(port):
 def refused(environ, **changes):
     """Start gunicorn with variables that it must refuse; returns exit code and error output."""
     process = subprocess.run(
-        command(free_port()),
+        command(free_ports(1)[0]),
         cwd=REPOSITORY,
         env=clean(environ | changes),
         capture_output=True,
@@ -42,7 +41,7 @@ def clean(environ):
 
 @contextmanager
 def serving(environ, tmp_path):
-    port = free_port()
+    port = free_ports(1)[0]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             command(port), cwd=REPOSITORY, env=clean(environ), stderr=log, start_new_session=True
@@ -62,10 +61,9 @@ def serving(environ, tmp_path):
 def request(port, method, path, body=None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        start = time.monotonic()
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
-        return response.status, response.read(), time.monotonic() - start
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -99,7 +97,7 @@ def test_too_many_connections_end_it_with_one_line(environ, postgres):
 
 def test_it_serves_without_postgresql_and_says_so(environ, tmp_path):
     with serving(environ, tmp_path) as port:
-        assert request(port, "GET", "/health-check")[:2] == (200, b"success")
+        assert request(port, "GET", "/health-check") == (200, b"success")
         assert query(port)[0] == 503
     log = (tmp_path / "log").read_text()
     assert "the connection budget could not be checked" in log
@@ -110,7 +108,6 @@ def test_it_serves_without_postgresql_and_says_so(environ, tmp_path):
 @contextmanager
 def locked_table(postgres):
     blocker = postgres.connect()
-    blocker.autocommit = False
     try:
         blocker.cursor().execute("LOCK TABLE weather_data IN ACCESS EXCLUSIVE MODE")
         yield
@@ -128,6 +125,11 @@ def send_query(port):
     return client
 
 
+def answered(clients):
+    """Those whose answer has begun to arrive."""
+    return select.select(clients, [], [], 0)[0]
+
+
 def status_of(client):
     with client, http.client.HTTPResponse(client) as response:
         response.begin()
@@ -141,16 +143,12 @@ def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp
         assert request(port, "GET", "/")[0] == 200
         with locked_table(postgres):
             slow = [send_query(port) for _ in range(15)]
-            poll(lambda: postgres.sql(blocked) == [(15,)])
-            # More than may wait long and than there are free threads: these must come free soon.
-            start = time.monotonic()
+            poll(lambda: postgres.value(blocked) == 15)
             waiting = [send_query(port) for _ in range(60)]
             for path in ("/", "/health-check") * 5:
-                status, _, seconds = request(port, "GET", path)
-                assert status == 200
-                assert seconds < WAIT_LIMIT  # 50 ms, and the machine's noise
+                assert request(port, "GET", path)[0] == 200
             assert {status_of(client) for client in waiting} == {503}
-            assert time.monotonic() - start < 1.5  # WAIT_LIMIT, their turns, and the noise
+            assert not answered(slow)  # those who wait for a connection give up before them
             assert {status_of(client) for client in slow} == {503}
         assert query(port)[0] == 200
 
@@ -199,6 +197,6 @@ def test_header_and_body_are_sent_in_one_write(environ, postgres, valkey, tmp_pa
 def test_files_and_answers_without_a_body(environ, postgres, valkey, tmp_path):
     style = (REPOSITORY / "flask" / "weather" / "static" / "style.css").read_bytes()
     with serving(environ | {"FLASK_REPLICAS": "1"}, tmp_path) as port:
-        assert request(port, "GET", "/static/style.css")[:2] == (200, style)
-        assert request(port, "HEAD", "/static/style.css")[:2] == (200, b"")
-        assert request(port, "OPTIONS", "/query")[:2] == (200, b"")
+        assert request(port, "GET", "/static/style.css") == (200, style)
+        assert request(port, "HEAD", "/static/style.css") == (200, b"")
+        assert request(port, "OPTIONS", "/query") == (200, b"")
