@@ -58,7 +58,7 @@ def valkey(redis_server):
 
 
 @pytest.fixture(autouse=True)
-def _redis_connections_are_closed(monkeypatch):
+def redis_connections(monkeypatch):
     """The application keeps them as long as its process lives, tests must not."""
     opened = []
 
@@ -67,7 +67,7 @@ def _redis_connections_are_closed(monkeypatch):
         return opened[-1]
 
     monkeypatch.setattr("weather.redis_client.redis.Redis", connect)
-    yield
+    yield opened
     for client in opened:
         client.close()
 
