@@ -59,15 +59,16 @@ def valkey(redis_server):
 
 @pytest.fixture(autouse=True)
 def redis_connections(monkeypatch):
-    """The application keeps them as long as its process lives, tests must not."""
-    opened = []
+    """The ports that the application connected to; it keeps connections open, tests must not."""
+    attempts, opened = [], []
 
     def connect(**options):
+        attempts.append(options["port"])
         opened.append(Redis(**options))
         return opened[-1]
 
     monkeypatch.setattr("weather.redis_client.redis.Redis", connect)
-    yield opened
+    yield attempts
     for client in opened:
         client.close()
 
