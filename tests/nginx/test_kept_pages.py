@@ -75,7 +75,7 @@ def test_what_may_change_or_is_empty_is_not_kept(get, path):
 def test_no_page_shows_a_list_that_is_older_than_its_expiry(stack, get):
     """Each replica has a list of its own, and those that the edge does not ask let theirs end.
 
-    Where PostgreSQL gives no new list in WAIT_LIMIT a replica shows the old one; the edge never does.
+    Where PostgreSQL gives no new one in WAIT_LIMIT a replica shows the old list; the edge never.
     """
     for path in PAGES:
         poll(lambda path=path: second_of_two(get, path))
