@@ -66,12 +66,12 @@ def test_a_retry_finds_the_live_replica_after_addresses_changed(name_server):
                 f"server {NAME}:{named.port} resolve;\n"
             )
             nginx.process.send_signal(signal.SIGHUP)
-            poll(lambda: nginx.query().json["name"] == "named")
+            poll(lambda: nginx.query().json["name"] == "named", 30)
             frozen.signal(signal.SIGSTOP)
             with ThreadPoolExecutor(6) as clients:
                 answers = [clients.submit(nginx.query) for _ in range(6)]
                 name_server.forget()
-                poll(lambda: name_server.answers > 1)
+                poll(lambda: name_server.answers > 1, 30)
             assert [answer.result().status for answer in answers] == [200] * 6
             assert max(answer.result().seconds for answer in answers) > 2, "none met the frozen one"
     finally:
