@@ -53,7 +53,7 @@ simulate: .venv/.simulate ## start Locust's page against the running stack
 
 .PHONY: experiments
 experiments: .venv/.local .venv/.simulate ## measure the matrix (ARGS=--help: how to choose from it)
-	@$(ROOMS_PATH) .venv/bin/python -m lab.experiments $(ARGS)
+	@$(ROOMS_PATH) .venv/bin/python -m lab $(ARGS)
 
 .PHONY: logs
 logs: ## follow the logs of the containers

@@ -13,7 +13,7 @@ import pytest
 from polling import poll
 
 from lab.open_loop import Request, run
-from users.stack_client import Checker
+from users.checker import Checker
 
 RECORDS = 100_000
 RATE = 50  # requests/s

@@ -21,7 +21,7 @@ from polling import poll
 from stack import Replica, Stack
 
 from lab import open_loop
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 RATE = 200  # requests/s
 CONNECTIONS = 256  # of the client; more than requests under way when each miss waits 1 s
