@@ -54,7 +54,10 @@ def measure(cell: Cell, plan: Plan, stack: MeasuredStack) -> dict[str, Any]:
 
 
 def _fill_caches(cell: Cell, stack: MeasuredStack, locations: Sequence[str]) -> None:
-    """Ask once for every location, where the load itself would take minutes to do so."""
+    """Ask once for every location: the load itself would take minutes to do so.
+
+    Users with the patterns fixed and weighted ask for so few that the warm-up is enough.
+    """
     if cell.pattern in ("fixed", "weighted") or not (cell.cache or cell.edge):
         return
 

@@ -194,6 +194,17 @@ def test_the_matrix_is_complete():
     assert len({cell.name for cell in cells}) == len(cells)
 
 
+def test_make_experiments_finds_its_packages_and_lists_as_many_cells_as_the_readme_says():
+    readme = (ROOT / "simulate" / "README.md").read_text()
+    for options, cells in (("--list", "144 cells"), ("--list --quick", "18 cells")):
+        make = ["make", "-s", "-o", ".venv/.local", "-o", ".venv/.simulate", "experiments"]
+        result = subprocess.run(
+            [*make, f"ARGS={options}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert f"{len(result.stdout.splitlines())} cells" == cells
+        assert cells in readme
+
+
 def test_quick_moves_each_lever_once_and_the_pool_without_the_cache():
     cells = quick(["random"])
     assert len({cell.levers for cell in cells}) == 5
