@@ -74,8 +74,8 @@ def runs(stack, expected_averages, locust_environ, tmp_path_factory):
     start("nobody", RANDOM, host="http://127.0.0.1:1")
     yield runs
     for run in runs.values():
-        run.process.kill()
-        run.process.wait()
+        run.process.terminate()  # a killed master would leave its workers behind
+        run.process.wait(30)
 
 
 @pytest.mark.parametrize("name", [*FILES, "two workers"])
