@@ -1,8 +1,11 @@
 """Each Locust file as people start it, its checks on; all at once, to take a few seconds."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,7 @@ class Locust:
                 env=environ | {"RECORDING": str(self.recorded), "ASKED": str(self.asked)},
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     @property
@@ -74,8 +78,9 @@ def runs(stack, expected_averages, locust_environ, tmp_path_factory):
     start("nobody", RANDOM, host="http://127.0.0.1:1")
     yield runs
     for run in runs.values():
-        run.process.terminate()  # a killed master would leave its workers behind
-        run.process.wait(30)
+        with suppress(ProcessLookupError):  # all of it has ended
+            os.killpg(run.process.pid, signal.SIGKILL)  # workers may outlive their master
+        run.process.wait()
 
 
 @pytest.mark.parametrize("name", [*FILES, "two workers"])
