@@ -7,8 +7,8 @@ PYTHON ?= python3
 ROOMS := flask data-populator data-query simulate local tests
 LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
-# The rooms that benchmarks and experiments draw on.
-ROOMS_PATH := PYTHONPATH=$(CURDIR)/local:$(CURDIR)/simulate:$(CURDIR)/flask:$(CURDIR)/benchmarks
+# Where experiments and benchmarks find the packages that they draw on.
+SET_PYTHONPATH := PYTHONPATH=$(CURDIR)/local:$(CURDIR)/simulate:$(CURDIR)/flask:$(CURDIR)/benchmarks
 # Runs a command with the settings of .env, as Compose reads it.
 DOTENV := .venv/bin/python local/env_file.py
 
@@ -54,7 +54,7 @@ simulate: .venv/.simulate ## start Locust's page against the running stack
 
 .PHONY: experiments
 experiments: .venv/.local .venv/.simulate ## measure the matrix (ARGS=--help: how to choose from it)
-	@$(ROOMS_PATH) .venv/bin/python -m lab.experiments $(ARGS)
+	@$(SET_PYTHONPATH) .venv/bin/python -m lab $(ARGS)
 
 .PHONY: logs
 logs: ## follow the logs of the containers
@@ -75,11 +75,11 @@ soak: .venv/.tests ## ten minutes of random faults
 
 .PHONY: benchmark-load
 benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (11 minutes)
-	$(ROOMS_PATH) .venv/bin/python benchmarks/load.py
+	$(SET_PYTHONPATH) .venv/bin/python benchmarks/load.py
 
 .PHONY: benchmark-serve
 benchmark-serve: .venv/.local ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
-	$(ROOMS_PATH) .venv/bin/python benchmarks/serve.py
+	$(SET_PYTHONPATH) .venv/bin/python benchmarks/serve.py
 
 .PHONY: lint
 lint: .venv/.tests ## check the style of Python, shell and Dockerfiles

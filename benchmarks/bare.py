@@ -2,7 +2,7 @@
 
 from flask import Flask, Response
 
-BODY = b'{"location":"Port Michael","average_temperature":15.03,"records":8012}\n'
+BODY = b'{"location":"Port Michael","average_temperature":15.22,"records":6500}\n'
 
 app = Flask(__name__)
 

@@ -33,7 +33,7 @@ from lab.open_loop import run as run_open_loop
 
 WRK_CONNECTIONS = 64
 LOCATIONS = 1000
-FIXED_RATE = 800  # requests/s, a fifth of what the stack can do or less
+FIXED_RATE = 800  # requests/s, about a fifth of what the default settings answer
 HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 START_LIMIT = 30.0  # seconds
 

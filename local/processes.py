@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -23,6 +23,7 @@ OUTSIDE_EPHEMERAL = range(10_240, 32_768)  # net.ipv4.ip_local_port_range starts
 # The kernel sends a death signal when the thread that started the child ends. This one starts all
 # of them and lives as long as the process.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+_reservations: list[socket.socket] = []
 
 
 class StackError(Exception):
@@ -193,21 +194,36 @@ def finish_spawning() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that nobody uses.
+    """Ports on 127.0.0.1 that nobody uses, and that no other stack gets while this process lives.
 
     They lie outside the range from which the kernel picks the ports of outgoing connections: one of
     thousands of those could take a replica's port while it restarts.
     """
-    with ExitStack() as held:
-        ports = []
-        for port in random.sample(OUTSIDE_EPHEMERAL, len(OUTSIDE_EPHEMERAL)):
-            if len(ports) == count:
-                return ports
-            candidate = held.enter_context(socket.socket())
-            with suppress(OSError):
-                candidate.bind(("127.0.0.1", port))
-                ports.append(port)
+    ports = []
+    for port in random.sample(OUTSIDE_EPHEMERAL, len(OUTSIDE_EPHEMERAL)):
+        if len(ports) == count:
+            return ports
+        if _reserve(port):
+            ports.append(port)
     raise StackError("no free ports on 127.0.0.1")
+
+
+def _reserve(port: int) -> bool:
+    """Whether the port is free, and then this process's until it ends.
+
+    The reservation is a name in the kernel's list of Unix sockets (Linux only).
+    """
+    reservation = socket.socket(socket.AF_UNIX)
+    try:
+        if sys.platform == "linux":
+            reservation.bind(f"\0weather stack, port {port}")
+        with socket.socket() as candidate:
+            candidate.bind(("127.0.0.1", port))
+    except OSError:
+        reservation.close()
+        return False
+    _reservations.append(reservation)
+    return True
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -1,1 +1,1 @@
-"""Experiments: plan, run, judge and report them."""
+"""Experiments: plan, run, judge and report them; `python -m lab`."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab.cells import DEFAULTS, Cell
+from lab.plan import DEFAULTS, Cell
 
 # A run is INVALID beyond these: its numbers would tell of the generator, not of the stack.
 GENERATOR_CPU = 90.0  # percent of one CPU, mean over the window, of any process of the generator

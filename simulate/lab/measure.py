@@ -1,4 +1,4 @@
-"""Measures one cell: starts the generator, samples the stack beside it, sums up."""
+"""Measures one cell: starts the load generator, samples the stack beside it, sums up."""
 
 import itertools
 import json
@@ -10,44 +10,25 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 from processes import Child
 
 from lab import judge, recording
-from lab.cells import Cell, Plan
-from lab.targets import ProcessTimes
-from users.stack_client import Connection, WeatherError
+from lab.plan import Cell, Plan
+from lab.stacks import MeasuredStack
+from users.api import ApiError, Client
+from users.patterns import PATTERNS
 
-ROOM = Path(__file__).parents[1]
-LOCUST_FILES = {
-    "random": "post/random-locations.py",
-    "fixed": "post/fixed-location.py",
-    "weighted": "post/weighted-locations.py",
-    "zipf": "post/zipf-locations.py",
-}
+FOLDER = Path(__file__).parents[1]
 TICK = 1.0  # seconds between samples
 WARMERS = 8  # connections that fill the caches
 RAMP_SLACK = 30  # seconds more than planned until all users are there
 STOP_TIMEOUT = 10  # seconds for requests under way at the end
 
 
-class Target(Protocol):
-    """What is asked of a stack that is measured."""
-
-    url: str
-
-    def processes(self) -> dict[str, int]: ...
-
-    def expected_averages(self) -> dict[str, tuple[float, int]]: ...
-
-    def connections(self) -> tuple[int, int]: ...
-
-    def read_log(self, expected: int) -> dict[str, Any]: ...
-
-
-def measure(cell: Cell, plan: Plan, stack: Target) -> dict[str, Any]:
+def measure(cell: Cell, plan: Plan, stack: MeasuredStack) -> dict[str, Any]:
     """The result of a cell on a stack that runs with its settings."""
     averages = stack.expected_averages()
     if cell.start == "warm":
@@ -68,19 +49,22 @@ def measure(cell: Cell, plan: Plan, stack: Target) -> dict[str, Any]:
             generator.stop()
         lines = recording.read(recorded)
         if not lines:
-            raise WeatherError(f"the generator recorded nothing: {log_path.read_text()[-1000:]}")
+            raise ApiError(f"the generator recorded nothing: {log_path.read_text()[-1000:]}")
     return _result(cell, plan, stack, lines, samples, start, end)
 
 
-def _fill_caches(cell: Cell, stack: Target, locations: Sequence[str]) -> None:
-    """Ask once for every location, where the load itself would take minutes to do so."""
+def _fill_caches(cell: Cell, stack: MeasuredStack, locations: Sequence[str]) -> None:
+    """Ask once for every location: the load itself would take minutes to do so.
+
+    Users with the patterns fixed and weighted ask for so few that the warm-up is enough.
+    """
     if cell.pattern in ("fixed", "weighted") or not (cell.cache or cell.edge):
         return
 
     def ask(part: Sequence[str]) -> None:
-        with Connection(stack.url) as connection:
+        with Client(stack.url) as client:
             for location in part:
-                connection.query(location)
+                client.query(location)
 
     with ThreadPoolExecutor(WARMERS) as executor:
         list(executor.map(ask, [locations[number::WARMERS] for number in range(WARMERS)]))
@@ -91,8 +75,10 @@ def _command(cell: Cell, plan: Plan, url: str) -> list[str]:
     if cell.rate:
         seconds = str(plan.warm_up + plan.seconds)
         options = ["--host", url, "--pattern", cell.pattern, "--rate", str(cell.rate)]
-        return [sys.executable, str(ROOM / "lab" / "arrivals.py"), *options, "--seconds", seconds]
-    files = f"{ROOM / LOCUST_FILES[cell.pattern]},{ROOM / 'lab' / 'recorder.py'}"
+        options += ["--seconds", seconds]
+        return [sys.executable, "-m", "lab.record_open_loop", *options]
+    locust_file = FOLDER / PATTERNS[cell.pattern].locust_file
+    files = f"{locust_file},{FOLDER / 'lab' / 'record_locust.py'}"
     return [
         *(sys.executable, "-m", "locust", "-f", files, "--host", url, "--headless"),
         *("--users", str(cell.users), "--spawn-rate", str(plan.spawn_rate)),
@@ -102,7 +88,7 @@ def _command(cell: Cell, plan: Plan, url: str) -> list[str]:
 
 
 def _watch(
-    cell: Cell, plan: Plan, stack: Target, generator: Child, recorded: Path
+    cell: Cell, plan: Plan, stack: MeasuredStack, generator: Child, recorded: Path
 ) -> tuple[list[dict[str, Any]], float, float]:
     """Sample until the measured seconds are over: the samples, and the window in Unix time."""
     samples = []
@@ -125,7 +111,7 @@ def _watch(
     return samples, start, start + plan.seconds
 
 
-def _sample(stack: Target, generator: Child) -> dict[str, Any]:
+def _sample(stack: MeasuredStack, generator: Child) -> dict[str, Any]:
     roots = stack.processes()
     if generator.pid:
         roots["generator"] = generator.pid
@@ -143,7 +129,7 @@ def _sample(stack: Target, generator: Child) -> dict[str, Any]:
 def _result(
     cell: Cell,
     plan: Plan,
-    stack: Target,
+    stack: MeasuredStack,
     lines: list[recording.Line],
     samples: list[dict[str, Any]],
     start: float,
@@ -185,3 +171,27 @@ def _cpu(samples: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             mean = 100 * (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0])
             usage[name] = {"mean": mean, "max": max(rates)}
     return usage
+
+
+class ProcessTimes:
+    """CPU seconds of groups of processes, each a root and its descendants."""
+
+    def __init__(self, roots: dict[str, int]) -> None:
+        self._roots = {pid: name for name, pid in roots.items()}
+
+    def read(self) -> dict[str, float]:
+        """CPU seconds so far, those of children that have ended included."""
+        parents, seconds = {}, {}
+        for process in psutil.process_iter(["ppid", "cpu_times"]):
+            times = process.info["cpu_times"]
+            if times:
+                parents[process.pid] = process.info["ppid"]
+                seconds[process.pid] = sum(times[:4])  # user, system, and the same of children
+        totals: dict[str, float] = dict.fromkeys(self._roots.values(), 0.0)
+        for pid, spent in seconds.items():
+            ancestor = pid
+            while ancestor and ancestor not in self._roots:
+                ancestor = parents.get(ancestor, 0)
+            if ancestor:
+                totals[self._roots[ancestor]] += spent
+        return totals

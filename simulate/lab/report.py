@@ -1,41 +1,18 @@
 """Makes the report of a run, Markdown and HTML with charts, from its recorded cells."""
 
 import argparse
-import html
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lab import charts, judge
-from lab.cells import DEFAULTS, Cell
+from lab import charts, judge, shares
+from lab.document import Block, Image, Table, as_html, as_markdown
+from lab.plan import DEFAULTS, LEVERS, Cell
 
 Result = dict[str, Any]
-LEVERS = {  # what is moved away from the default settings
-    "default settings": {},
-    "1 replica": {"replicas": 1},
-    "no pool": {"pooling": False},
-    "no cache": {"cache": False},
-    "no cache, no pool": {"cache": False, "pooling": False},
-    "with edge cache": {"edge": True},
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Image:
-    name: str
-    text: str
-
-
-Block = str | Table | Image  # a str that begins with # is a heading
 
 
 def load(folder: Path) -> dict[Cell, Result]:
@@ -155,9 +132,9 @@ def _levers(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[B
         "connections to PostgreSQL, most at once",
         charts.MAX_CONNECTIONS,
     )
-    charts.shares(folder / f"tiers.{suffix}", groups, tiers, "answers, %")
-    charts.shares(folder / f"replicas.{suffix}", groups, balance, "requests, %")
-    charts.shares(folder / f"cpu.{suffix}", groups, cpu, "CPU, % of one core")
+    charts.shares(folder / f"tiers.{suffix}", groups, shares.tiers, "answers, %")
+    charts.shares(folder / f"replicas.{suffix}", groups, shares.balance, "requests, %")
+    charts.shares(folder / f"cpu.{suffix}", groups, shares.cpu, "CPU, % of one core")
     return [
         "## What each lever buys",
         "Levers are moved away from the default settings (3 replicas, pool, cache, no edge cache), "
@@ -179,36 +156,6 @@ def _levers(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[B
         "Mean over the measured seconds; 100 % is one core.",
         Image(f"cpu.{suffix}", "CPU by process"),
     ]
-
-
-def tiers(result: Result) -> dict[str, float]:
-    """Percent of the answers that each tier gave."""
-    answers = result["window"]["answers"]
-    edge, cache = answers.get("X-Edge-Cache", {}), answers.get("X-Cache", {})
-    from_edge = edge.get("hit", 0)
-    counts = {
-        "edge cache": from_edge,
-        "memory or Redis": cache.get("hit", 0) + cache.get("stale", 0),
-        "PostgreSQL, then cached": cache.get("miss", 0),
-        # X-Cache is bypass on answers of the edge cache, too, and on errors.
-        "PostgreSQL uncached, or an error": cache.get("bypass", 0) - from_edge,
-    }
-    return _percent(counts)
-
-
-def balance(result: Result) -> dict[str, float]:
-    """Percent of the requests that each replica got."""
-    counts = dict(sorted(result["nginx"]["replicas"].items()))
-    return _percent({name: count for name, count in counts.items() if name != "none"})
-
-
-def cpu(result: Result) -> dict[str, float]:
-    """Percent of one core: replicas and the generator's processes together, others apart."""
-    usage = dict.fromkeys(("PostgreSQL", "Flask", "Redis", "nginx", "generator"), 0.0)
-    for name, value in result["cpu"].items():
-        part = "Flask" if name.startswith("flask") else name.split()[0]
-        usage[part] += value["mean"]
-    return usage
 
 
 def _open_loop(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
@@ -325,60 +272,8 @@ def _at_most_users(results: Mapping[Cell, Result], wanted: Cell) -> Result | Non
     return results[max(fitting, key=lambda cell: cell.users)] if fitting else None
 
 
-def _percent(counts: Mapping[str, int]) -> dict[str, float]:
-    total = sum(counts.values()) or 1
-    return {name: 100 * count / total for name, count in counts.items()}
-
-
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
-
-
-def as_markdown(blocks: Iterable[Block]) -> str:
-    return "\n\n".join(map(_markdown, blocks)) + "\n"
-
-
-def _markdown(block: Block) -> str:
-    if isinstance(block, Image):
-        return f"![{block.text}]({block.name})"
-    if isinstance(block, Table):
-        lines = [block.header, ["---"] * len(block.header), *block.rows]
-        return "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
-    return block
-
-
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:78rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-size:13px}td,th{border:1px solid #ccc;padding:.2rem .5rem;
-text-align:left}img{max-width:100%}"""
-
-
-def as_html(blocks: Sequence[Block]) -> str:
-    title = html.escape(str(blocks[0]).lstrip("# "))
-    body = "\n".join(map(_html, blocks))
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
-
-
-def _html(block: Block) -> str:
-    if isinstance(block, Image):
-        return f'<p><img src="{block.name}" alt="{html.escape(block.text)}"></p>'
-    if isinstance(block, Table):
-        return (
-            f"<table>{_html_row('th', block.header)}"
-            + "".join(_html_row("td", row) for row in block.rows)
-            + "</table>"
-        )
-    level = len(block) - len(block.lstrip("#"))
-    text = html.escape(block.lstrip("# "))
-    return f"<h{level}>{text}</h{level}>" if level else f"<p>{text}</p>"
-
-
-def _html_row(tag: str, cells: Iterable[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>\n"
 
 
 def main() -> None:

@@ -5,14 +5,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from locust import task
-
-from users.weather_user import WeatherUser
+from users.weather_user import PatternUser
 
 
-class ZipfLocations(WeatherUser):
+class ZipfLocations(PatternUser):
     pattern = "zipf"
-
-    @task
-    def ask(self) -> None:
-        self.query(self.choose())

@@ -1,11 +1,13 @@
-"""Which locations people ask for.
+"""Which locations people ask for: the registry of patterns.
 
-A pattern is prepared once for all locations; what it returns makes a chooser for each virtual user.
+A pattern's choice is prepared once for all locations; what it returns makes a chooser for each
+virtual user.
 """
 
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 HOT_SPOTS = (50, 30, 10, 5, 5)  # percent of the requests
 ZIPF_EXPONENT = 1.0  # the location of rank r is asked for 1/r as often as the first
@@ -13,6 +15,13 @@ POPULARITY_SEED = 42  # who is popular is the same in every process and every ru
 
 Choose = Callable[[], str]
 NewUser = Callable[[], Choose]
+
+
+class Pattern(NamedTuple):
+    """How a pattern's users choose, and the Locust file with its users."""
+
+    prepare: Callable[[Sequence[str], random.Random], NewUser]
+    locust_file: str  # below simulate/
 
 
 def uniform(locations: Sequence[str], rng: random.Random) -> NewUser:
@@ -41,7 +50,12 @@ def zipf(locations: Sequence[str], rng: random.Random) -> NewUser:
     return _by_weight(_by_popularity(locations), weights, rng)
 
 
-PATTERNS = {"random": uniform, "fixed": fixed, "weighted": weighted, "zipf": zipf}
+PATTERNS = {
+    "random": Pattern(uniform, "post/random-locations.py"),
+    "fixed": Pattern(fixed, "post/fixed-location.py"),
+    "weighted": Pattern(weighted, "post/weighted-locations.py"),
+    "zipf": Pattern(zipf, "post/zipf-locations.py"),
+}
 
 
 def _by_popularity(locations: Sequence[str]) -> list[str]:

@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gevent import GreenletExit
-from locust import FastHttpUser, between, events
+from locust import FastHttpUser, between, events, task
 from locust.env import Environment
 from locust.exception import CatchResponseError, StopTest
 from locust.runners import MasterRunner
 
+from users.api import QUERY_HEADERS, QUERY_PATH, ApiError, Averages, Client, query_body
+from users.checker import Checker
 from users.http_connection import HttpConnection, ProtocolError, Response, Server, post
 from users.patterns import PATTERNS, NewUser
-from users.stack_client import (
-    QUERY_HEADERS,
-    QUERY_PATH,
-    Averages,
-    Checker,
-    Connection,
-    WeatherError,
-    query_body,
-)
 
 SAMPLE = 100  # locations whose averages are asked for before the load begins
 
@@ -39,7 +32,6 @@ class WeatherUser(FastHttpUser):
     wait_time = between(1, 2)  # seconds
     connection_timeout = 10.0  # seconds
     network_timeout = 10.0  # seconds
-    pattern: ClassVar[str] = "random"  # a key of PATTERNS
     # Read from the stack before the first user starts.
     locations: ClassVar[list[str]]
     _patterns: ClassVar[dict[str, NewUser]]
@@ -54,7 +46,6 @@ class WeatherUser(FastHttpUser):
         if self._problem:
             raise StopTest(self._problem)
         self._connection = HttpConnection(self._server, self.network_timeout)
-        self.choose = self._patterns[self.pattern]()
 
     def on_stop(self) -> None:
         self._connection.close()
@@ -91,24 +82,41 @@ class WeatherUser(FastHttpUser):
 
     @classmethod
     def read_stack(cls, base_url: str) -> None:
-        """Read what all users need to know; raises WeatherError, OSError."""
+        """Read what all users need to know; raises ApiError, OSError."""
         cls._server = Server(base_url)
-        with Connection(base_url) as connection:
-            cls.locations = connection.all_locations()
-            cls._checker = Checker(_known_averages(connection, cls.locations))
-        cls._patterns = {name: prepare(cls.locations, random) for name, prepare in PATTERNS.items()}
+        with Client(base_url) as client:
+            cls.locations = client.all_locations()
+            cls._checker = Checker(_known_averages(client, cls.locations))
+        cls._patterns = {
+            name: pattern.prepare(cls.locations, random) for name, pattern in PATTERNS.items()
+        }
         cls._requests = {
             location: post(cls._server.name, QUERY_PATH, query_body(location), QUERY_HEADERS)
             for location in cls.locations
         }
 
 
-def _known_averages(connection: Connection, locations: list[str]) -> Averages:
-    """From the file that experiments.py wrote from the database, or asked for now, one by one."""
+class PatternUser(WeatherUser):
+    """A user who asks for what its pattern chooses."""
+
+    abstract = True
+    pattern: ClassVar[str]  # a key of PATTERNS
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._choose = self._patterns[self.pattern]()
+
+    @task
+    def ask(self) -> None:
+        self.query(self._choose())
+
+
+def _known_averages(client: Client, locations: list[str]) -> Averages:
+    """From the file that an experiment wrote from the database, or asked for now, one by one."""
     path = os.environ.get("EXPECTED_AVERAGES")
     if path:
         return json.loads(Path(path).read_text())
-    return connection.averages(random.sample(locations, min(SAMPLE, len(locations))))
+    return client.averages(random.sample(locations, min(SAMPLE, len(locations))))
 
 
 @events.test_start.add_listener
@@ -119,6 +127,6 @@ def read_stack(environment: Environment, **_: Any) -> None:
     WeatherUser._problem = ""
     try:
         WeatherUser.read_stack(environment.host)
-    except (WeatherError, OSError) as error:
+    except (ApiError, OSError) as error:
         WeatherUser._problem = f"{environment.host}: {error}"
         environment.process_exit_code = 1

@@ -14,7 +14,7 @@ from drill import in_time
 from polling import poll
 
 from lab.open_loop import Request, run
-from users.stack_client import Checker
+from users.checker import Checker
 
 RECORDS = 100_000
 RATE = 50  # requests/s

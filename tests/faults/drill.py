@@ -22,7 +22,7 @@ from polling import poll
 from stack import Replica, Stack
 
 from lab import open_loop
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 FULL = bool(os.environ.get("FULL_DRILLS"))  # `make faults`: faults last longer, times have limits
 RATE = 200  # requests/s

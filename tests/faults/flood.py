@@ -21,8 +21,9 @@ sys.path.append(str(ROOT / "simulate"))
 import gevent  # noqa: E402
 
 from lab.open_loop import percentile  # noqa: E402
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body  # noqa: E402
+from users.checker import Checker  # noqa: E402
 from users.http_connection import HttpConnection, ProtocolError, Server, post  # noqa: E402
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, Checker, query_body  # noqa: E402
 
 CLOSED, OPEN = 32, 4000  # connections
 TIMEOUT = 10.0  # seconds

@@ -15,7 +15,7 @@ from queries import queries_logged
 from stack import Stack
 
 from lab import open_loop
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 EXPIRY = 4  # seconds
 RATE = 50  # requests/s

@@ -8,7 +8,7 @@ import pytest
 from drill import CLIENT_LIMIT
 from queries import queries_logged
 
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 BURST = 1000  # requests
 

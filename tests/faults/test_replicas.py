@@ -7,7 +7,7 @@ from drill import ask, in_time
 from polling import poll
 
 from lab import open_loop
-from users.stack_client import query_body
+from users.api import query_body
 
 BACK_LIMIT = 12  # seconds until a killed replica gets requests again
 GRACE = 25  # seconds that a replica may take to stop

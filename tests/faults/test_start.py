@@ -7,7 +7,7 @@ from drill import ask
 from polling import poll
 from stack import START_LIMIT, is_healthy
 
-from users.stack_client import query_body
+from users.api import query_body
 
 SERVING_LIMIT = 15  # seconds from PostgreSQL's start until queries are answered
 

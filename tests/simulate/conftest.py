@@ -1,4 +1,4 @@
-"""The modules of simulate/, and Locust runs against the local stack."""
+"""What the tests of simulate/ share: right answers, and what a run recorded."""
 
 import json
 import os
@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 from databases import connect
-
-ROOT = Path(__file__).parents[2]
-ROOM = ROOT / "simulate"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""The profile simulate in docker-compose.yaml: off unless asked for, and as closed as the rest."""
+"""Locust in containers: its image, and the profile simulate in docker-compose.yaml."""
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,3 +49,20 @@ def test_only_the_page_is_published_and_on_loopback(profile):
 def test_one_image_serves_page_and_workers(profile):
     assert len({profile[name]["image"] for name in LOCUST}) == 1
     assert "build" not in profile["locust-worker"]
+
+
+def test_the_image_has_all_that_its_locust_files_import(docker_engine):
+    build = ["docker", "build", "--quiet", ROOT / "simulate"]
+    image = subprocess.run(build, capture_output=True, text=True, check=True).stdout.strip()
+    run = ["docker", "run", "--rm", "--read-only", image]
+    listed = subprocess.run(
+        [*run, "locust", "--config", "simulate/locust.conf", "--list"],
+        capture_output=True,
+        text=True,
+    )
+    assert listed.returncode == 0, listed.stderr
+    files = (ROOT / "simulate").glob("**/*-*.py")  # only Locust files have a dash in their names
+    sources = "".join(path.read_text() for path in files)
+    assert set(re.findall(r"^ +(\w+)$", listed.stdout, re.M)) == set(
+        re.findall(r"^class (\w+)", sources, re.M)
+    )

@@ -1,7 +1,9 @@
-"""experiments.py: choosing cells, measuring for real, resuming, the search for the limit."""
+"""The experiments: choosing cells, measuring for real, resuming, the search for the limit."""
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,19 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from lab.cells import Cell, CellError, matrix, open_loop, quick, select
+from lab.plan import Cell, PlanError, matrix, open_loop, quick, select
 from lab.report import load
+from lab.run import find_limit
 
-ROOM = Path(__file__).parents[2] / "simulate"
+ROOT = Path(__file__).parents[2]
 CELL = ["--patterns", "random", "--users", "20"]
 CELL += ["--only", "replicas=1", "pooling=on", "cache=on", "edge=on"]
 PLAN = ["--rows", "1000", "--seconds", "3", "--warm-up", "1", "--spawn-rate", "20"]
 
 
-def experiments(*options, timeout=150, **variables):
+def experiments(*options, timeout=150, simulate=ROOT / "simulate", **variables):
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "POSTGRES_"))}
+    environ["PYTHONPATH"] = f"{simulate}:{ROOT / 'local'}"
     return subprocess.run(
-        [sys.executable, ROOM / "experiments.py", *options],
+        [sys.executable, "-m", "lab", *options],
         capture_output=True,
         text=True,
         env=environ | variables,
@@ -79,7 +83,7 @@ def test_a_cell_is_measured_in_containers(docker_engine, folder):
         )
     finally:
         command = ["docker", "compose", "-p", f"{project}-experiments", "down", "--volumes"]
-        subprocess.run(command, cwd=ROOM.parent, capture_output=True, check=True)
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert result.returncode == 0, result.stdout + result.stderr
     ((cell, recorded),) = load(out).items()
     assert cell == Cell("random", 20, replicas=1, edge=True)
@@ -136,6 +140,39 @@ def test_an_open_loop_is_measured_and_valid(measured, folder):
     assert recorded["nginx"]["requests"] == recorded["total"]["requests"] == 50 * 4
 
 
+@pytest.fixture
+def simulate_with_ports(tmp_path):
+    """A copy of simulate/ with the pattern that its README adds: a Locust file and an entry."""
+    simulate = tmp_path / "simulate"
+    shutil.copytree(ROOT / "simulate", simulate, ignore=shutil.ignore_patterns("results"))
+    section = (simulate / "README.md").read_text().partition("## Add your own pattern")[2]
+    locust_file, choice, entry = re.findall("```python\n(.+?)```", section, re.DOTALL)[:3]
+    (simulate / "post" / "port-towns.py").write_text(locust_file)
+    registry = simulate / "users" / "patterns.py"
+    start = "PATTERNS = {\n"
+    registry.write_text(registry.read_text().replace(start, f"{choice}\n\n{start}{entry}"))
+    return simulate
+
+
+def test_a_new_pattern_is_a_file_and_an_entry(measured, folder, simulate_with_ports):
+    out = folder / "ports"
+    options = [*PLAN, "--data-dir", folder / "data", "--out", out, "--users", "20"]
+    options += ["--only", "replicas=1", "pooling=on", "cache=on", "edge=off"]
+    result = experiments("--patterns", "ports", *options, simulate=simulate_with_ports)
+    assert result.returncode == 0, result.stdout + result.stderr
+    ((cell, recorded),) = load(out).items()
+    assert (cell.pattern, recorded["invalid"]) == ("ports", [])
+    assert recorded["window"]["requests"] > 20
+
+    picker = subprocess.run(
+        [sys.executable, "-m", "locust", "--config", "simulate/locust.conf", "--list"],
+        cwd=simulate_with_ports.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert "PortTowns" in picker.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +194,17 @@ def test_the_matrix_is_complete():
     assert len({cell.name for cell in cells}) == len(cells)
 
 
+def test_make_experiments_finds_its_packages_and_lists_as_many_cells_as_the_readme_says():
+    readme = (ROOT / "simulate" / "README.md").read_text()
+    for options, cells in (("--list", "144 cells"), ("--list --quick", "18 cells")):
+        make = ["make", "-s", "-o", ".venv/.local", "-o", ".venv/.simulate", "experiments"]
+        result = subprocess.run(
+            [*make, f"ARGS={options}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert f"{len(result.stdout.splitlines())} cells" == cells
+        assert cells in readme
+
+
 def test_quick_moves_each_lever_once_and_the_pool_without_the_cache():
     cells = quick(["random"])
     assert len({cell.levers for cell in cells}) == 5
@@ -170,14 +218,12 @@ def test_select():
     assert {(cell.pattern, cell.users) for cell in chosen} == {("fixed", 100)}
     assert len(chosen) == 2 * 2 * 2 * 2
     assert select(open_loop(["zipf"], [5, 7], 1), {"rate": ["7"]}) == [Cell("zipf", 0, 7)]
-    with pytest.raises(CellError):
+    with pytest.raises(PlanError):
         select(cells, {"users": ["5"]})
 
 
 @pytest.mark.parametrize("limit", [0, 150, 199, 200, 1234, 9876])
 def test_the_limit_is_found_within_5_percent(limit):
-    from lab.experiments import find_limit
-
     probes = []
 
     def holds(users):

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 from users.http_connection import HttpConnection, ProtocolError, Server, post
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, query_body
 
 TIMEOUT = 5.0
 ANSWER = b"HTTP/1.1 200 OK\r\nX-Cache: hit\r\nContent-Length: 2\r\n\r\nok"

@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lab.arrivals import record
 from lab.open_loop import Request, percentile, run
+from lab.record_open_loop import record
 from lab.recording import between, series
-from users.stack_client import Checker
+from users.checker import Checker
 
 RATE = 100  # requests/s
 SECONDS = 6

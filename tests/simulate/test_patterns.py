@@ -13,7 +13,7 @@ REQUESTS = 20_000
 
 def ask(pattern, users, requests=REQUESTS):
     """How often each location is asked for."""
-    new_user = PATTERNS[pattern](LOCATIONS, random.Random(1))
+    new_user = PATTERNS[pattern].prepare(LOCATIONS, random.Random(1))
     choosers = [new_user() for _ in range(users)]
     return Counter(choosers[number % users]() for number in range(requests))
 
@@ -44,7 +44,7 @@ def test_zipf_has_hot_spots_and_a_tail_over_all():
 
 @pytest.mark.parametrize("pattern", ["weighted", "zipf"])
 def test_the_most_popular_location_is_the_same_in_every_process(pattern):
-    first, second = (PATTERNS[pattern](LOCATIONS, random.Random(seed))() for seed in (1, 2))
+    first, second = (PATTERNS[pattern].prepare(LOCATIONS, random.Random(seed))() for seed in (1, 2))
     tops = [
         Counter(choose() for _ in range(2000)).most_common(1)[0][0] for choose in (first, second)
     ]

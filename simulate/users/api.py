@@ -1,4 +1,4 @@
-"""What a client knows of the stack: locations, how to ask for one, which answers are right."""
+"""The stack's HTTP API as its clients use it: read the locations, ask for averages."""
 
 import http.client
 import json
@@ -11,17 +11,16 @@ QUERY_HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": 
 TIERS = ("X-Cache", "X-Edge-Cache", "X-Served-By")  # headers that tell who answered
 LARGEST_LIMIT = 1000  # names in one answer of /locations
 LETTERS = " " + string.ascii_lowercase  # what names of locations consist of
-TOLERANCE = 0.0051  # degC; averages have 2 decimals
 TIMEOUT = 30.0  # seconds
 
 Averages = Mapping[str, Sequence[float]]  # location: average in degC, records
 
 
-class WeatherError(Exception):
+class ApiError(Exception):
     """The stack does not answer as agreed; the text is one line for the user."""
 
 
-class Connection:
+class Client:
     """One kept-alive connection for what is asked beside the load."""
 
     def __init__(self, base_url: str) -> None:
@@ -29,14 +28,14 @@ class Connection:
         self._base_url = base_url
         self._http = http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT)
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
     def query(self, location: str) -> bytes:
-        """The answer to one query; raises WeatherError unless its status is 200."""
+        """The answer to one query; raises ApiError unless its status is 200."""
         return self._ask("POST", QUERY_PATH, query_body(location))[0]
 
     def locations(self, text: str = "", limit: int = LARGEST_LIMIT) -> tuple[list[str], int]:
@@ -66,7 +65,7 @@ class Connection:
 
         walk("")
         if not total or len(found) != total:
-            raise WeatherError(f"{self._base_url} names {len(found)} of its {total} locations")
+            raise ApiError(f"{self._base_url} names {len(found)} of its {total} locations")
         return sorted(found)
 
     def averages(self, locations: Iterable[str]) -> Averages:
@@ -83,53 +82,11 @@ class Connection:
             response = self._http.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise WeatherError(f"{self._base_url} does not answer: {error!r}") from error
+            raise ApiError(f"{self._base_url} does not answer: {error!r}") from error
         if response.status != 200:
-            raise WeatherError(f"{self._base_url}{path} answers {response.status}")
+            raise ApiError(f"{self._base_url}{path} answers {response.status}")
         return content, response.headers
-
-
-class Checker:
-    """Tells right answers from wrong ones.
-
-    What is known of a location beforehand must be in its answers; of all others the first answer
-    is taken as true, and later ones must agree. An answer that was seen before costs one
-    comparison of bytes, so that every answer can be checked.
-    """
-
-    def __init__(self, known: Averages) -> None:
-        self._known = dict(known)
-        self._right: dict[str, bytes] = {}
-
-    def problem(self, location: str, body: bytes) -> str:
-        """What is wrong with the answer to a query; empty if nothing is."""
-        if self._right.get(location) == body:
-            return ""
-        try:
-            answer = json.loads(body)
-            echo, average, records = (
-                answer[name] for name in ("location", "average_temperature", "records")
-            )
-        except (ValueError, TypeError, KeyError):
-            return "not the agreed JSON"
-        if echo != location:
-            return "the answer is for another location"
-        if not _is_average(average, records):
-            return "neither a temperature nor null with 0 records"
-        known_average, known_records = self._known.setdefault(location, (average, records))
-        if records != known_records:
-            return "wrong number of records"
-        if average != known_average and abs(average - known_average) > TOLERANCE:
-            return "wrong average"
-        self._right[location] = body
-        return ""
 
 
 def query_body(location: str) -> bytes:
     return urlencode({"location": location}).encode()
-
-
-def _is_average(average: object, records: object) -> bool:
-    if records == 0:
-        return average is None
-    return isinstance(records, int) and records > 0 and isinstance(average, (int, float))

@@ -1,4 +1,4 @@
-"""The generator of an open loop: queries at a fixed rate, recorded like a Locust run."""
+"""Sends queries at a fixed rate (an open loop), and records them as record_locust.py does."""
 
 import argparse
 import bisect
@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 from lab import open_loop
+from users.api import QUERY_HEADERS, QUERY_PATH, TIERS, Client, query_body
+from users.checker import Checker
 from users.patterns import PATTERNS
-from users.stack_client import QUERY_HEADERS, QUERY_PATH, TIERS, Checker, Connection, query_body
 
 USERS = 1000  # virtual users who take turns; only the pattern `fixed` tells them apart
 
@@ -24,9 +25,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
 
-    with Connection(arguments.host) as connection:
-        locations = connection.all_locations()
-    new_user = PATTERNS[arguments.pattern](locations, random)
+    with Client(arguments.host) as client:
+        locations = client.all_locations()
+    new_user = PATTERNS[arguments.pattern].prepare(locations, random)
     users = [new_user() for _ in range(USERS)]
     total = round(arguments.rate * arguments.seconds)
     asked = [users[number % USERS]() for number in range(total)]

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from users.stack_client import Checker, Connection, WeatherError
+from users.api import ApiError, Client
+from users.checker import Checker
 
 
 def answer(location="Port Anna", average=12.34, records=5, **more):
@@ -13,27 +14,27 @@ def answer(location="Port Anna", average=12.34, records=5, **more):
 
 
 def test_all_locations_are_found(stack, expected_averages):
-    with Connection(stack.url) as connection:
-        assert connection.all_locations() == sorted(expected_averages)
+    with Client(stack.url) as client:
+        assert client.all_locations() == sorted(expected_averages)
 
 
 def test_averages_are_what_the_stack_answers(stack, expected_averages):
-    with Connection(stack.url) as connection:
-        location = connection.locations(limit=1)[0][0]
-        average, records = connection.averages([location])[location]
+    with Client(stack.url) as client:
+        location = client.locations(limit=1)[0][0]
+        average, records = client.averages([location])[location]
     assert records == expected_averages[location][1]
     assert average == pytest.approx(expected_averages[location][0], abs=0.0051)
 
 
 def test_a_stack_that_does_not_answer_is_named():
-    with Connection("http://127.0.0.1:1") as connection, pytest.raises(WeatherError) as caught:
-        connection.all_locations()
+    with Client("http://127.0.0.1:1") as client, pytest.raises(ApiError) as caught:
+        client.all_locations()
     assert str(caught.value).startswith("http://127.0.0.1:1 does not answer: ")
 
 
 def test_a_status_other_than_200_is_named(stack):
-    with Connection(stack.url) as connection, pytest.raises(WeatherError, match="answers 400"):
-        connection.query(" ")
+    with Client(stack.url) as client, pytest.raises(ApiError, match="answers 400"):
+        client.query(" ")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Records a run: each second a line of JSON in which everything counts from the start.
+"""Records a run of Locust: each second a line of JSON in which everything counts from the start.
 
-Loaded beside a Locust file (-f FILE,recorder.py). Locust's own history has percentiles of the last
-10 s only; from histograms they can be computed for any stretch of the run.
+Loaded beside a Locust file: -f FILE,record_locust.py. Locust's own history has percentiles of the
+last 10 s only; from histograms they can be computed for any stretch of the run.
 """
 
 import json
@@ -16,7 +16,7 @@ from locust import events, runners
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from users.stack_client import TIERS
+from users.api import TIERS
 from users.weather_user import WeatherUser
 
 INTERVAL = 1.0  # seconds

@@ -1,21 +1,25 @@
-"""The experiments: cells of a matrix, and the plan that all cells of a run share."""
+"""Which experiments to run: cells of a matrix, and the plan that all cells of a run share.
+
+A cell is one experiment: who asks for what, and how the levers stand. A lever is a setting of the
+stack that experiments move: replicas, pool, cache, edge cache.
+"""
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-PATTERNS = ("random", "fixed", "weighted")
+DEFAULT_PATTERNS = ("random", "fixed", "weighted")  # of the matrix; --patterns names others
 QUICK_USERS = (300, 1000)
 
 
-class CellError(ValueError):
+class PlanError(ValueError):
     """A selection that makes no sense; the text is one line for the user."""
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One experiment: who asks for what, and the settings of the stack."""
+    """One experiment."""
 
     pattern: str = "random"
     users: int = 1000  # of the closed loop; 0 in an open loop
@@ -52,6 +56,14 @@ class Cell:
 
 
 DEFAULTS = Cell()
+LEVERS = {  # names of what is moved away from DEFAULTS
+    "default settings": {},
+    "1 replica": {"replicas": 1},
+    "no pool": {"pooling": False},
+    "no cache": {"cache": False},
+    "no cache, no pool": {"cache": False, "pooling": False},
+    "with edge cache": {"edge": True},
+}
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,7 @@ def quick(patterns: Sequence[str]) -> list[Cell]:
     Except for the pool, which is moved without the cache: warm caches hardly ever ask PostgreSQL.
     """
     few, many = QUICK_USERS
-    no_cache = {"cache": False}
-    moved = [{}, {"replicas": 1}, no_cache, no_cache | {"pooling": False}, {"edge": True}]
+    moved = [change for change in LEVERS.values() if change != {"pooling": False}]
     return [
         cell
         for pattern in patterns
@@ -107,18 +118,18 @@ def open_loop(patterns: Sequence[str], rates: Sequence[int], repeats: int) -> li
 
 
 def select(cells: Iterable[Cell], conditions: Mapping[str, Sequence[str]]) -> list[Cell]:
-    """The cells whose fields have one of the values; raises CellError if there are none."""
+    """The cells whose fields have one of the values; raises PlanError if there are none."""
     names = [field.name for field in dataclasses.fields(Cell)]
     for name in conditions:
         if name not in names:
-            raise CellError(f"--only {name}=...: expected one of {', '.join(names)}")
+            raise PlanError(f"--only {name}=...: expected one of {', '.join(names)}")
     chosen = [
         cell
         for cell in cells
         if all(_text(getattr(cell, name)) in values for name, values in conditions.items())
     ]
     if not chosen:
-        raise CellError("no cell fits: see --list for all of them")
+        raise PlanError("no cell fits: see --list for all of them")
     return chosen
 
 
