@@ -237,28 +237,9 @@ def test_what_contradicts_the_table_is_refused(database, change, variables, reas
         ),
         (
             {"TOTAL_RECORDS": "9" * 5_000},  # int() refuses so many with an error of its own
-            f"TOTAL_RECORDS is '{'9' * 60}'...: expected a whole number from 1 to 2147483647",
+            f"TOTAL_RECORDS is '{'9' * 200}'...: expected a whole number from 1 to 2147483647",
         ),
         ({"BATCH_SIZE": 0}, "BATCH_SIZE is '0': expected a whole number from 1000 to 1000000"),
-        (
-            {"POSTGRES_SSLMODE": "on"},
-            "POSTGRES_SSLMODE is 'on': expected one of"
-            " disable, allow, prefer, require, verify-ca, verify-full",
-        ),
-        (
-            {"POSTGRES_PASSWORD_FILE": "/nowhere", "POSTGRES_PASSWORD": ""},
-            "POSTGRES_PASSWORD_FILE is '/nowhere': expected a readable file"
-            " (No such file or directory)",
-        ),
-        (
-            {"POSTGRES_PASSWORD_FILE": "/dev/null", "POSTGRES_PASSWORD": ""},
-            "POSTGRES_PASSWORD_FILE is '/dev/null': expected a password, it is empty",
-        ),
-        (
-            {"POSTGRES_PASSWORD": ""},
-            "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE: neither is set,"
-            " expected exactly one of them",
-        ),
     ],
 )
 def test_a_bad_setting_is_one_line(database, variables, line):

@@ -22,33 +22,15 @@ def test_defaults():
     assert (settings.web_concurrency, settings.flask_replicas) == (1, 3)
 
 
-@pytest.mark.parametrize("word", ["false", "OFF", "No", "0"])
-def test_false_words(word):
-    assert Settings.from_env(MINIMUM | {"USE_POOLING": word}).use_pooling is False
-
-
-@pytest.mark.parametrize("word", ["true", "ON", "Yes", "1"])
-def test_true_words(word):
-    assert Settings.from_env(MINIMUM | {"REDIS_SSL": word}).redis_ssl is True
-
-
-def test_an_empty_variable_counts_as_unset():
-    assert Settings.from_env(MINIMUM | {"POOL_MAXCONN": ""}).pool_maxconn == 15
-
-
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
         ({"POOL_MAXCONN": "abc"}, "POOL_MAXCONN is 'abc': expected a whole number from 1 to 1000"),
         ({"POOL_MAXCONN": "0"}, "POOL_MAXCONN is '0'"),
-        ({"POSTGRES_PORT": "65536"}, "from 1 to 65535"),
         ({"REDIS_PORT": "-1"}, "REDIS_PORT is '-1'"),
         ({"CACHE_EXPIRY": "1.5"}, "CACHE_EXPIRY is '1.5'"),
-        ({"CACHE_EXPIRY": "9" * 5000}, "CACHE_EXPIRY is"),
-        ({"WEB_CONCURRENCY": "٣"}, "WEB_CONCURRENCY is"),
         ({"FLASK_REPLICAS": "0"}, "FLASK_REPLICAS is '0'"),
         ({"CACHE": "maybe"}, "CACHE is 'maybe': expected true/false"),
-        ({"POSTGRES_SSLMODE": "yes"}, "POSTGRES_SSLMODE is 'yes': expected one of disable"),
         ({"HOSTNAME": "a\r\nSet-Cookie: b"}, "HOSTNAME is"),
         ({"POOL_MINCONN": "16"}, "POOL_MINCONN is '16': expected at most POOL_MAXCONN"),
         ({"WEB_CONCURRENCY": "9"}, "WEB_CONCURRENCY is '9': expected a whole number from 1 to 8"),
@@ -56,9 +38,6 @@ def test_an_empty_variable_counts_as_unset():
             {"WEB_CONCURRENCY": "8", "POOL_MAXCONN": "7"},
             "POOL_MAXCONN is '7': expected at least one connection",
         ),
-        ({"POSTGRES_PASSWORD": ""}, "neither is set"),
-        ({"POSTGRES_PASSWORD_FILE": "/secret"}, "both are set"),
-        ({"POSTGRES_PASSWORD": "", "POSTGRES_PASSWORD_FILE": "/no/file"}, "'/no/file'"),
     ],
 )
 def test_a_bad_value_is_one_line(variables, words):
@@ -76,23 +55,3 @@ def test_without_pooling_the_pool_sizes_do_not_matter():
         "WEB_CONCURRENCY": "8",
     }
     assert Settings.from_env(MINIMUM | variables).pool_minconn == 20
-
-
-def test_password_from_a_file(tmp_path):
-    (tmp_path / "password").write_text("from-file\n")
-    settings = Settings.from_env({"POSTGRES_PASSWORD_FILE": str(tmp_path / "password")})
-    assert settings.postgres.password == "from-file"
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"", "it is empty"), (b"\n", "it is empty"), (b"\xff\n", "not UTF-8")],
-)
-def test_an_unusable_password_file_is_one_line(tmp_path, content, words):
-    (tmp_path / "password").write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"^POSTGRES_PASSWORD_FILE is '.+': .*{words}"):
-        Settings.from_env({"POSTGRES_PASSWORD_FILE": str(tmp_path / "password")})
-
-
-def test_the_password_is_not_printed():
-    assert "secret-word" not in repr(Settings.from_env(MINIMUM))
