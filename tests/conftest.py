@@ -18,8 +18,11 @@ GROUPS = {  # tests that run one after the other in one process; so does each ot
     "tests/terraform/test_parity.py": "deployment",
     "tests/faults/": "alone",  # they break a stack under load
     "tests/compose/test_faults.py": "alone",
+    "tests/compose/": "images",  # a build in mid test would replace the containers
+    "tests/simulate/test_compose_profile.py": "images",
+    "tests/test_build_script.py": "images",
 }
-ORDER = {"deployment": 0, "alone": 2}  # others fill the pauses
+ORDER = {"deployment": 0, "images": 1, "": 2, "alone": 3}  # others fill the pauses
 LOCKS = {"deployment": fcntl.LOCK_UN, "alone": fcntl.LOCK_EX}
 
 
@@ -39,7 +42,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: ORDER.get(group_of(item.nodeid), 1))
+    items.sort(key=lambda item: ORDER[group_of(item.nodeid)])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

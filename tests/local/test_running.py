@@ -59,7 +59,7 @@ def pids(stack, *words):
 
 
 def replica_pids(stack, url):
-    return pids(stack, "gunicorn", f"127.0.0.1:{url.rsplit(':', 1)[1]}")
+    return pids(stack, "wsgi.py", f"127.0.0.1:{url.rsplit(':', 1)[1]}")
 
 
 def kill(numbers):
