@@ -20,7 +20,6 @@ GROUPS = {  # tests that run one after the other in one process; so does each ot
     "tests/compose/test_faults.py": "alone",
     "tests/compose/": "images",  # a build in mid test would replace the containers
     "tests/simulate/test_compose_profile.py": "images",
-    "tests/test_build_script.py": "images",
 }
 ORDER = {"deployment": 0, "images": 1, "": 2, "alone": 3}  # others fill the pauses
 LOCKS = {"deployment": fcntl.LOCK_UN, "alone": fcntl.LOCK_EX}
