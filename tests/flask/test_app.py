@@ -129,7 +129,13 @@ def test_json_body_and_html_wanted(client):
 
 
 @pytest.mark.parametrize(
-    "name", ["Nowhere", "locations", "' OR 1=1--", "<script>", "{{7*7}}", "🌦", "שלום", "../", "%s"]
+    "name",
+    [
+        *("Nowhere", "locations", "null", "undefined", "0", "a" * 100, "🌦" * 100, "שלום", "مدينة"),
+        *("' OR 1=1--", '"; DROP TABLE weather_data; --', "%", "_", "\\", "../../etc/passwd"),
+        *("<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "</title>", "&lt;"),
+        *("{{7*7}}", "${7*7}", "{% raw %}", "%s%n", "\u202eevil", "\ufeff", "a\u0301", "a\u2028b"),
+    ],
 )
 def test_unknown_location(client, name):
     response = ask(client, name)
@@ -228,6 +234,12 @@ def test_too_large(client):
 )
 def test_other_content_types(client, content_type):
     response = client.post("/query", data=b"location=Portland", content_type=content_type)
+    assert response.status_code == 415
+    check_headers(response)
+
+
+def test_a_body_without_a_content_type(client):
+    response = client.post("/query", data=b"location=Portland", content_type="")
     assert response.status_code == 415
     check_headers(response)
 
