@@ -13,6 +13,7 @@ from weather import queries
 from weather.connect import Connection
 from weather.pool import Database
 from weather.settings import Settings
+from weather.waiting import deadline_from_now
 
 LOOKUPS = 2000  # of each kind and round
 SMALL_ROWS = 100_000
@@ -34,7 +35,7 @@ def measure(environ: Mapping[str, str], locations: Sequence[str]) -> dict[str, d
         _make_small_table(cursor, chosen)
         try:
             kinds = {
-                "SELECT 1": lambda: database.read(queries.ping),
+                "SELECT 1": lambda: database.read(queries.ping, deadline_from_now()),
                 "average": _averages(database, chosen),
                 SMALL_AVERAGE: _averages(Database(settings), chosen, SCHEMA),
             }
@@ -65,7 +66,9 @@ def _averages(
     database: Database, locations: Sequence[str], schema: str = "public"
 ) -> Callable[[], object]:
     """Looks up one location after the other; the connection stays in the schema."""
-    database.read(lambda connection: connection.run(f"SET search_path = {schema}"))
+    database.read(
+        lambda connection: connection.run(f"SET search_path = {schema}"), deadline_from_now()
+    )
     count = 0
 
     def read() -> object:
@@ -76,6 +79,6 @@ def _averages(
         def query(connection: Connection) -> queries.Average:
             return queries.average(connection, location)
 
-        return database.read(query)
+        return database.read(query, deadline_from_now())
 
     return read

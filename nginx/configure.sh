@@ -42,13 +42,13 @@ nameservers() {
   awk '$1 == "nameserver" && $2 !~ /%/ { print ($2 ~ /:/ ? "[" $2 "]" : $2) }' /etc/resolv.conf
 }
 
-# One server line: by address, or by a name that nginx asks DNS for again and again.
-# A replica is left out for 1 to 2 s after three failures in a row: short, because the first request
-# after a restart must not wait; three, because one killed worker is not a dead replica.
-# More than 100 requests under way would only wait: under overload until each times out, and none is
-# served (docs/decisions.md).
+# One server line: by address, or by a name that nginx asks DNS for again and again. The third argument
+# says after how many failures in a row a replica is left out for 1 to 2 s: short, because the first
+# request after a restart must not wait; three, because one killed worker is not a dead replica; 0 never.
+# As many requests may be under way as a replica answers within their 2 s on a machine that is half
+# busy; more are refused at once, which costs a twentieth of answering (docs/decisions.md).
 server_line() {
-  host=$1 port=$2 options='max_fails=3 fail_timeout=1s' most='max_conns=100'
+  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s" most='max_conns=600'
   case $host in
     *[!0-9.]*)
       address=$(address_in_hosts "$host")
@@ -91,18 +91,24 @@ case $listen in
   *) is_port "$listen" ;;
 esac || fail "NGINX_LISTEN is '$listen': expected a port from 1 to 65535, or address:port"
 
-servers=''
+servers='' all_servers=''
 count=0
 for upstream in $upstreams; do
   is_endpoint "$upstream" ||
     fail "FLASK_UPSTREAMS is '$upstreams': expected host:port entries separated by spaces, not '$upstream'"
-  servers="$servers$(server_line "${upstream%:*}" "${upstream##*:}")
+  servers="$servers$(server_line "${upstream%:*}" "${upstream##*:}" 3)
+"
+  all_servers="$all_servers$(server_line "${upstream%:*}" "${upstream##*:}" 0)
 "
   count=$((count + 1))
 done
 [ "$count" -gt 0 ] || fail "FLASK_UPSTREAMS is '$upstreams': expected at least one host:port"
-case $servers in *" resolve "*) servers="$(resolver_lines)
-$servers" ;; esac
+case $servers in *" resolve "*)
+  servers="$(resolver_lines)
+$servers" all_servers="$(resolver_lines)
+$all_servers"
+  ;;
+esac
 
 mkdir -p "$target" 2>/dev/null && [ -w "$target" ] || fail "$target: cannot write there"
 for file in nginx upstream proxy headers errors error_pages; do
@@ -122,5 +128,6 @@ else
   sed "s/RATE/$rate_limit/; s/BURST/$burst/" "$source/rate_limit.on.conf" >"$target/rate_limit.conf"
 fi
 printf '%s' "$servers" >"$target/servers.conf"
+printf '%s' "$all_servers" >"$target/all_servers.conf"
 # reuseport: the kernel spreads 10,000 clients evenly over the workers, not to the one that wakes first.
 printf 'listen %s reuseport backlog=4096;\n' "$listen" >"$target/listen.conf"

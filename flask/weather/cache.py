@@ -5,14 +5,16 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple, TypeVar
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 
 from weather.queries import Average
 from weather.redis_client import RedisClient, RedisDownError
 from weather.settings import Settings
-from weather.waiting import READ_LIMIT, Breaker, UnavailableError
+from weather.waiting import Breaker, UnavailableError
 
 PREFIX = "weather:avg:1:"  # 1 is the version of the value's format
 JITTER = 0.1  # an answer's life is 0.9 to 1 x CACHE_EXPIRY: answers of one burst end apart
@@ -22,7 +24,7 @@ REFRESH_PAUSE = 3.0  # seconds without another try after that failed
 # many requests/s as bare Flask, with this in front of it 0.89 (benchmarks/results/serve.json).
 MEMORY_ANSWERS = 20_000
 
-Compute = Callable[[str], Average]
+Compute = Callable[[str, float], Average]  # of a location, by a deadline
 T = TypeVar("T")
 
 
@@ -42,20 +44,20 @@ class Flights:
     def __init__(self) -> None:
         self._flights: dict[str, Future] = {}
 
-    def run(self, key: str, compute: Callable[[], T]) -> T:
+    def run(self, key: str, compute: Callable[[], T], deadline: float) -> T:
         """Return ``compute()``, or the result of the same key's computation that is under way.
 
-        Raises what ``compute`` raises, and UnavailableError when the other computation takes too
-        long.
+        Who joined one that failed tries once more: it may have had less time left. Raises what
+        ``compute`` raises, and UnavailableError at the deadline.
         """
+        flight = self._flights.get(key)
+        if flight:
+            with suppress(UnavailableError):
+                return _result(flight, deadline)
         own = Future()
         flight = self._flights.setdefault(key, own)
         if flight is not own:
-            try:
-                return flight.result(READ_LIMIT)
-            except TimeoutError:
-                message = "the same answer is being computed and takes long"
-                raise UnavailableError(message) from None
+            return _result(flight, deadline)
         try:
             result = compute()
         except BaseException as error:
@@ -68,6 +70,13 @@ class Flights:
 
     def is_running(self, key: str) -> bool:
         return key in self._flights
+
+
+def _result(flight: Future, deadline: float) -> Any:
+    try:
+        return flight.result(max(0.0, deadline - monotonic()))
+    except TimeoutError:
+        raise UnavailableError("the same answer is being computed and takes long") from None
 
 
 class Cache:
@@ -83,20 +92,22 @@ class Cache:
         self._refreshes = Flights()
         self._refresh_breaker = Breaker(REFRESH_PAUSE)
 
-    def fetch(self, location: str, compute: Compute) -> tuple[Answer, str]:
+    def fetch(self, location: str, deadline: float, compute: Compute) -> tuple[Answer, str]:
         """Return the answer and where it comes from: hit, stale, miss or bypass.
 
         "stale" is an answer near its end that another request is computing anew; it still is
         younger than CACHE_EXPIRY. Raises what ``compute`` raises.
         """
         if self._redis is None:
-            return self._compute(location, compute), "bypass"
+            return self._compute(location, deadline, compute), "bypass"
         answer = self._memory.get(location)
         if answer and self._is_young(answer):
             return answer, "hit"
-        answer, source = self._flights.run(location, lambda: self._look_up(location, compute))
+        answer, source = self._flights.run(
+            location, lambda: self._look_up(location, deadline, compute), deadline
+        )
         if source == "hit" and not self._is_young(answer):
-            return self._refresh(location, compute, answer)
+            return self._refresh(location, deadline, compute, answer)
         return answer, source
 
     def state(self) -> str:
@@ -109,31 +120,35 @@ class Cache:
             return "down"
         return "up"
 
-    def _look_up(self, location: str, compute: Compute) -> tuple[Answer, str]:
+    def _look_up(self, location: str, deadline: float, compute: Compute) -> tuple[Answer, str]:
         """The answer that Redis has, or else a new one: two commands to Redis at most."""
         try:
             answer, source = self._read(location), "hit"
         except RedisDownError:
-            answer, source = self._compute(location, compute), "bypass"
+            answer, source = self._memory.get(location), "hit"
+            if not answer or answer.expires <= time.time():
+                answer, source = self._compute(location, deadline, compute), "bypass"
         if answer is None:
-            answer, source = self._compute(location, compute), "miss"
+            answer, source = self._compute(location, deadline, compute), "miss"
             self._write(location, answer)
         self._remember(location, answer)
         return answer, source
 
-    def _refresh(self, location: str, compute: Compute, old: Answer) -> tuple[Answer, str]:
+    def _refresh(
+        self, location: str, deadline: float, compute: Compute, old: Answer
+    ) -> tuple[Answer, str]:
         """Compute anew unless somebody does already; a failure leaves the old answer."""
         if self._refreshes.is_running(location) or not self._refresh_breaker.allows():
             return old, "stale"
 
         def compute_and_keep() -> Answer:
-            answer = self._compute(location, compute)
+            answer = self._compute(location, deadline, compute)
             self._write(location, answer)
             self._remember(location, answer)
             return answer
 
         try:
-            answer = self._refreshes.run(location, compute_and_keep)
+            answer = self._refreshes.run(location, compute_and_keep, deadline)
         except UnavailableError:
             self._refresh_breaker.failed()
             return old, "stale"
@@ -144,14 +159,14 @@ class Cache:
         """Whether it is too early to compute the answer anew."""
         return answer.expires - time.time() > self._refresh_before
 
-    def _compute(self, location: str, compute: Compute) -> Answer:
+    def _compute(self, location: str, deadline: float, compute: Compute) -> Answer:
         """A new answer, which is as old as the read's start.
 
         One without records ends at once, and nobody keeps it: anyone can make up names and push
         real answers out with them, while the index finds in 0.1 ms that a name does not exist.
         """
         start = time.time()
-        average = compute(location)
+        average = compute(location, deadline)
         life = self._expiry * (1 - random.uniform(0, JITTER)) if average.records else 0
         return Answer(average, start + life)
 

@@ -8,7 +8,7 @@ from psycopg2 import extensions
 
 from weather.settings import Settings
 
-STATEMENT_TIMEOUT_MS = 1800  # below the 2 s of a read, so that a slow query leaves its connection
+STATEMENT_TIMEOUT_MS = 1800  # below ANSWER_LIMIT, so that a slow query leaves its connection
 
 
 class Connection(extensions.connection):
@@ -27,7 +27,7 @@ class Connection(extensions.connection):
     def run(self, statement: str, arguments: tuple = ()) -> extensions.cursor:
         """Execute a statement; returns the cursor with its rows.
 
-        Raises psycopg2.Error, or TimeoutError at the deadline; the connection then is closed.
+        Raises psycopg2.Error, or TimeoutError at the deadline; the query then goes on.
         """
         cursor = self.cursor()
         cursor.execute(statement, arguments)
@@ -42,7 +42,6 @@ class Connection(extensions.connection):
             poller.register(self.fileno(), event)
             remaining = self.deadline - monotonic()
             if remaining <= 0 or not poller.poll(remaining * 1000):
-                self.close()
                 raise TimeoutError("PostgreSQL did not answer in time")
 
 
@@ -59,6 +58,9 @@ def connect(settings: Settings, deadline: float) -> Connection:
     connection.deadline = deadline
     try:
         connection.wait()
+    except TimeoutError:
+        connection.close()
+        raise
     except psycopg2.OperationalError as error:
         raise psycopg2.OperationalError(
             f"{settings.postgres.address}: {first_line(error)}"

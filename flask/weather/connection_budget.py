@@ -5,6 +5,7 @@ import dataclasses
 from weather.connect import Connection
 from weather.pool import Database
 from weather.settings import Settings
+from weather.waiting import deadline_from_now
 
 RESERVED_CONNECTIONS = 5  # for the populator, the gate and people with psql
 
@@ -41,4 +42,4 @@ def _read_limits(settings: Settings) -> tuple[int, int, int]:
         ).fetchone()
 
     without_pool = dataclasses.replace(settings, use_pooling=False)
-    return Database(without_pool).read(query)
+    return Database(without_pool).read(query, deadline_from_now())

@@ -1,6 +1,7 @@
 """Builds the application from its parts."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -34,7 +35,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__)
     database = Database(settings)
     cache = Cache(settings)
-    locations = Locations(lambda: database.read(queries.locations), settings.cache_expiry)
+    locations = Locations(partial(database.read, queries.locations), settings.cache_expiry)
     app.extensions["database"] = database
     _version_static_files(app)
     _add_default_headers(app, DEFAULT_HEADERS | {"X-Served-By": settings.hostname})

@@ -7,8 +7,9 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from time import monotonic
 
-from weather.waiting import WAIT_LIMIT, Breaker, UnavailableError
+from weather.waiting import Breaker, UnavailableError, deadline_from_now
 
 DROPDOWN_SIZE = 100  # what a person can scroll through; the filter reaches the others
 REFRESH_SHARE = 0.2  # the last part of the list's life, in which it is read anew beside requests
@@ -52,14 +53,15 @@ class Index:
 class Locations:
     """Reads the list at first use, and again before it is ``max_age`` seconds old."""
 
-    def __init__(self, read: Callable[[], list[tuple[str, int]]], max_age: float) -> None:
+    def __init__(self, read: Callable[[float], list[tuple[str, int]]], max_age: float) -> None:
+        """``read`` gets a deadline, in seconds of time.monotonic()."""
         self._read = read
         self._max_age = max_age
         self._index: Index | None = None
         self._reading = threading.Lock()
         self._breaker = Breaker(RETRY_PAUSE)
 
-    def index(self) -> Index:
+    def index(self, deadline: float) -> Index:
         """The list; an old one only while no new one can be read.
 
         Raises UnavailableError while there has never been one.
@@ -67,23 +69,23 @@ class Locations:
         index = self._index
         remaining = index.expires - time.time() if index else 0.0
         if remaining <= 0:
-            return self._read_first(index)
+            return self._read_first(index, deadline)
         nearly_over = remaining < self._max_age * REFRESH_SHARE
         if nearly_over and self._breaker.allows() and self._reading.acquire(blocking=False):
             threading.Thread(target=self._read_beside, name="locations", daemon=True).start()
         return index
 
-    def _read_first(self, old: Index | None) -> Index:
+    def _read_first(self, old: Index | None, deadline: float) -> Index:
         """Read the list before going on, unless another request has while this one waited."""
         if old and not self._breaker.allows():
             return old
-        if not self._reading.acquire(timeout=WAIT_LIMIT):
+        if not self._reading.acquire(timeout=max(0.0, deadline - monotonic())):
             if old:
                 return old
             raise UnavailableError("the list of locations is being read and takes long")
         try:
             if self._index is old:
-                self._load()
+                self._load(deadline)
         except UnavailableError as error:
             self._failed(error)
             if not old:
@@ -94,15 +96,15 @@ class Locations:
 
     def _read_beside(self) -> None:
         try:
-            self._load()
+            self._load(deadline_from_now())
         except UnavailableError as error:
             self._failed(error)
         finally:
             self._reading.release()
 
-    def _load(self) -> None:
+    def _load(self, deadline: float) -> None:
         started = time.time()  # the list is as old as the read's start
-        rows = self._read()
+        rows = self._read(deadline)
         # An empty list is read again by each request: the populator is still at work.
         self._index = Index(rows, started + (self._max_age if rows else 0))
         self._breaker.succeeded()

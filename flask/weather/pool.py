@@ -13,7 +13,7 @@ from psycopg2 import extensions
 
 from weather.connect import Connection, connect, first_line
 from weather.settings import Settings
-from weather.waiting import READ_LIMIT, WAIT_LIMIT, Breaker, UnavailableError
+from weather.waiting import Breaker, UnavailableError, deadline_from_now
 
 CONNECT_PAUSE = 0.5  # seconds without a new attempt after PostgreSQL refused a connection
 IDLE_LIMIT = 60.0  # seconds until an idle connection above POOL_MINCONN is closed
@@ -72,9 +72,8 @@ class Pool:
 
         Raises UnavailableError when none comes free in time or PostgreSQL can't be reached.
         """
-        give_up = min(monotonic() + WAIT_LIMIT, deadline)
         while True:
-            connection = self._take(give_up) or self._grow(deadline)
+            connection = self._take(deadline) or self._grow(deadline)
             if connection:
                 return connection
 
@@ -106,12 +105,12 @@ class Pool:
         """Open ``minconn`` connections; raises UnavailableError."""
         with ExitStack() as taken:
             for _ in range(self._minconn):
-                taken.callback(self.release, self.acquire(monotonic() + READ_LIMIT))
+                taken.callback(self.release, self.acquire(deadline_from_now()))
 
     def _has_idled(self, connection: Connection) -> bool:
         return monotonic() - connection.idle_since > IDLE_LIMIT
 
-    def _take(self, give_up: float) -> Connection | None:
+    def _take(self, deadline: float) -> Connection | None:
         """Wait for an idle connection, or for a place to open one in: then None."""
         with self._changed:
             # Nobody overtakes those who wait, or under load some would wait in vain.
@@ -124,10 +123,10 @@ class Pool:
                     return None
                 if not self.size:
                     raise UnavailableError("PostgreSQL does not accept connections")
-                if monotonic() >= give_up:
+                if monotonic() >= deadline:
                     raise UnavailableError(f"all {self.size} connections of the pool are in use")
                 self.waiting += 1
-                self._changed.wait(give_up - monotonic())
+                self._changed.wait(deadline - monotonic())
                 self.waiting -= 1
                 is_my_turn = True
 
@@ -170,12 +169,12 @@ class Database:
         """Close the connections that are not in use."""
         self._source.close_idle()
 
-    def read(self, query: Callable[[Connection], T]) -> T:
+    def read(self, query: Callable[[Connection], T], deadline: float) -> T:
         """Run a query that only reads, again on another connection if the first one broke.
 
-        Raises UnavailableError: no connection or answer in time, or an error of the server.
+        Raises UnavailableError: no connection or answer by the deadline, in seconds of
+        time.monotonic(), or an error of the server.
         """
-        deadline = monotonic() + READ_LIMIT
         try:
             return self._read_once(query, deadline)
         except _BrokenConnectionError:
@@ -189,14 +188,29 @@ class Database:
         connection = self._source.acquire(deadline)
         connection.deadline = deadline
         try:
-            return query(connection)
+            result = query(connection)
         except TimeoutError as error:
+            threading.Thread(target=self._finish, args=(connection,), daemon=True).start()
             raise UnavailableError(str(error)) from error
-        except psycopg2.Error as error:
+        except BaseException as error:
             if _is_broken(connection, error):
                 connection.close()
+            self._source.release(connection)
+            if not isinstance(error, psycopg2.Error):
+                raise
+            if connection.closed:
                 raise _BrokenConnectionError(first_line(error)) from error
             raise UnavailableError(f"PostgreSQL failed: {first_line(error)}") from error
+        self._source.release(connection)
+        return result
+
+    def _finish(self, connection: Connection) -> None:
+        """Wait for a query that nobody waits for any more; its session is busy until it ends."""
+        connection.deadline = deadline_from_now()  # the server's own limit comes first
+        try:
+            connection.wait()
+        except (psycopg2.Error, TimeoutError):
+            connection.close()
         finally:
             self._source.release(connection)
 
@@ -205,9 +219,9 @@ class _BrokenConnectionError(Exception):
     """The connection failed, not the query."""
 
 
-def _is_broken(connection: Connection, error: psycopg2.Error) -> bool:
+def _is_broken(connection: Connection, error: BaseException) -> bool:
     """Whether the session has ended; class 57P is the server's own word for it."""
-    return bool(connection.closed) or (error.pgcode or "").startswith("57P")
+    return bool(connection.closed) or (getattr(error, "pgcode", None) or "").startswith("57P")
 
 
 def _is_clean(connection: Connection) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import psycopg2
+
 from weather.connect import Connection
 
 
@@ -26,8 +28,12 @@ FROM weather_data WHERE location = $1
 def average(connection: Connection, location: str) -> Average:
     """Average temperature and number of records of one location; raises as Connection.run()."""
     if "average" not in connection.prepared:
-        connection.run(_PREPARE)
-        connection.prepared.add("average")
+        connection.prepared.add("average")  # before it is: who asks may give up waiting for it
+        try:
+            connection.run(_PREPARE)
+        except psycopg2.Error:
+            connection.prepared.discard("average")
+            raise
     temperature, records = connection.run("EXECUTE average (%s)", (location,)).fetchone()
     return Average(None if temperature is None else float(temperature), records)
 

@@ -22,7 +22,7 @@ from weather.input import (
 from weather.locations import DROPDOWN_SIZE, Index, Locations
 from weather.pool import Database
 from weather.settings import Settings
-from weather.waiting import UnavailableError
+from weather.waiting import UnavailableError, read_deadline
 
 MAX_LOCATIONS = 1000  # names in one answer of /locations
 
@@ -49,9 +49,10 @@ def _add_form(app: Flask, locations: Locations) -> None:
 
     @app.get("/")
     def form() -> Response:
+        deadline = read_deadline(request.environ)
         text = request.args.get("q", "")
         check_text("q", text)
-        index = locations.index()
+        index = locations.index(deadline)
         if text:
             names, matches = index.search(text, DROPDOWN_SIZE)
             page = form_page.render(text=text, names=names, matches=matches, total=len(index))
@@ -64,15 +65,16 @@ def _add_form(app: Flask, locations: Locations) -> None:
 def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache) -> None:
     result_page = app.jinja_env.get_template("result.html")
 
-    def average(location: str) -> queries.Average:
-        return database.read(lambda connection: queries.average(connection, location))
+    def average(location: str, deadline: float) -> queries.Average:
+        return database.read(lambda connection: queries.average(connection, location), deadline)
 
     @app.post("/query")
     def query() -> Response:
         environ = request.environ
+        deadline = read_deadline(environ)
         kind = body_kind(environ)
         location = read_location(kind, read_body(environ))
-        answer, source = cache.fetch(location, average)
+        answer, source = cache.fetch(location, deadline, average)
         headers = {"X-Cache": source, "X-Accel-Expires": _edge_expires(answer.expires)}
         if wants_json(environ.get("HTTP_ACCEPT", ""), kind):
             return Response(as_json(location, answer), headers=headers, content_type=JSON)
@@ -90,10 +92,11 @@ def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache)
 def _add_locations(app: Flask, locations: Locations) -> None:
     @app.get("/locations")
     def list_locations() -> Response:
+        deadline = read_deadline(request.environ)
         text = request.args.get("q", "")
         check_text("q", text)
         limit = read_limit(request.args.get("limit"), DROPDOWN_SIZE, MAX_LOCATIONS)
-        index = locations.index()
+        index = locations.index(deadline)
         names, matches = index.search(text, limit)
         headers = {
             "X-Total-Count": str(matches),
@@ -127,7 +130,7 @@ def _add_service_routes(app: Flask, database: Database, cache: Cache) -> None:
     def ready() -> Response:
         """Redis may be down: it makes answers faster, it is not needed for them."""
         try:
-            database.read(queries.ping)
+            database.read(queries.ping, read_deadline(request.environ))
             postgresql = "up"
         except UnavailableError:
             postgresql = "down"

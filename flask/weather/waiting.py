@@ -1,18 +1,39 @@
-"""Bounds on waiting, shared by PostgreSQL and Redis: fail fast, and recover by themselves."""
+"""Time is the budget: until when a request is worth its work, and who may try what has failed."""
 
 import threading
+import time
+from collections.abc import Mapping
 from time import monotonic
+from typing import Any
 
-# Seconds for a read, with the wait for a connection, connecting and one retry; as long waits who
-# wants the answer that another request is computing.
-READ_LIMIT = 2.0
-# Seconds that a request waits for a connection. A working pool serves a burst in 10 to 30 ms;
-# whoever has waited this long would only lengthen an overload.
-WAIT_LIMIT = 0.25
+ANSWER_LIMIT = 2.0  # seconds from when nginx took a request; then nobody waits for it any more
+OLDEST_REQUEST = 5.0  # seconds; nginx gives up earlier: what seems older has another clock
 
 
 class UnavailableError(Exception):
-    """PostgreSQL gave no answer within the time limits; the client may try again in a second."""
+    """There was no answer within the time limits; the client may try again in a second."""
+
+
+def read_deadline(environ: Mapping[str, Any]) -> float:
+    """The time.monotonic() at which a request's budget ends; all who work for it keep to it.
+
+    X-Request-Start tells when nginx took the request, in seconds since 1970; without it the budget
+    begins now. Raises UnavailableError where it is over: a refusal comes before any work.
+    """
+    try:
+        waited = time.time() - float(environ.get("HTTP_X_REQUEST_START", ""))
+    except ValueError:
+        waited = 0.0
+    if not 0 < waited < OLDEST_REQUEST:
+        waited = 0.0
+    if waited >= ANSWER_LIMIT:
+        raise UnavailableError("the request has waited too long")
+    return deadline_from_now() - waited
+
+
+def deadline_from_now() -> float:
+    """The time.monotonic() at which the budget ends of what begins now."""
+    return monotonic() + ANSWER_LIMIT
 
 
 class Breaker:

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import pytest
 from polling import poll
@@ -24,13 +25,15 @@ class Source:
         self.answer = answer
         self.reads = 0
         self.is_down = False
+        self.failing = set()  # numbers of reads
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def __call__(self, location):
+    def __call__(self, location, deadline):
         self.reads += 1
+        number = self.reads
         self.may_answer.wait(10)
-        if self.is_down:
+        if self.is_down or number in self.failing:
             raise UnavailableError("down")
         return self.answer
 
@@ -62,8 +65,12 @@ def memory_cache(settings, valkey):
     return Cache(dataclasses.replace(settings, memory_cache=True))
 
 
+def deadline(seconds=10.0):
+    return monotonic() + seconds
+
+
 def state_of(cache, source):
-    answer, state = cache.fetch("Portland", source)
+    answer, state = cache.fetch("Portland", deadline(), source)
     assert answer.average == WARM
     return state
 
@@ -83,7 +90,7 @@ def test_miss_then_hit(cache, source):
 
 def test_what_is_stored(cache, source, client, settings):
     before = time.time()
-    answer, _ = cache.fetch("Portland", source)
+    answer, _ = cache.fetch("Portland", deadline(), source)
     value = json.loads(client.get(KEY))
     assert value == {
         "average_temperature": 12.34,
@@ -96,8 +103,8 @@ def test_what_is_stored(cache, source, client, settings):
 
 
 def test_a_hit_is_one_command(cache, source, client):
-    cache.fetch("Portland", source)
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
+    cache.fetch("Portland", deadline(), source)
     before = client.info("commandstats")
     for _ in range(10):
         assert state_of(cache, source) == "hit"
@@ -119,27 +126,30 @@ def commands(client, before):
 
 
 def test_lives_end_at_different_times(cache, source):
-    lives = {round(cache.fetch(f"Town {number}", source)[0].expires, 1) for number in range(20)}
+    lives = {
+        round(cache.fetch(f"Town {number}", deadline(), source)[0].expires, 1)
+        for number in range(20)
+    }
     assert len(lives) > 5
 
 
 def test_expiry_is_honoured(settings, valkey, source):
     cache = Cache(dataclasses.replace(settings, cache_expiry=1))
-    first, state = cache.fetch("Portland", source)
+    first, state = cache.fetch("Portland", deadline(), source)
     assert state == "miss"
     source.answer = Average(1.0, 1)
-    poll(lambda: cache.fetch("Portland", source)[0].average == source.answer)
+    poll(lambda: cache.fetch("Portland", deadline(), source)[0].average == source.answer)
     assert time.time() <= first.expires + 0.2
 
 
 def test_an_answer_past_its_end_is_a_miss(cache, source, client, settings):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     age(client, settings.cache_expiry)
     assert state_of(cache, source) == "miss"
 
 
 def test_a_lowered_expiry_holds_for_what_is_stored(settings, cache, source):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     impatient = Cache(dataclasses.replace(settings, cache_expiry=10))
     assert state_of(impatient, source) == "miss"
 
@@ -153,7 +163,7 @@ def test_cache_off(settings, valkey, source, client):
 
 
 def test_near_its_end_one_computes_and_the_others_get_the_old_answer(cache, source, client):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     age(client, 250)
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:
@@ -167,7 +177,7 @@ def test_near_its_end_one_computes_and_the_others_get_the_old_answer(cache, sour
 
 
 def test_near_its_end_what_another_replica_computed_is_taken(cache, settings, source, client):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     age(client, 250)
     assert state_of(Cache(settings), source) == "miss"
     assert state_of(cache, source) == "hit"
@@ -175,7 +185,7 @@ def test_near_its_end_what_another_replica_computed_is_taken(cache, settings, so
 
 
 def test_a_failed_refresh_leaves_the_old_answer(cache, source, client):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     age(client, 250)
     source.is_down = True
     assert [state_of(cache, source) for _ in range(5)] == ["stale"] * 5
@@ -234,15 +244,14 @@ def test_full_memory_costs_only_the_cache(cache, source, client):
 def test_unknown_locations_are_not_stored(cache, client):
     nothing = Source(Average(None, 0))
     for number in range(20):
-        answer, state = cache.fetch(f"Nowhere {number}", nothing)
+        answer, state = cache.fetch(f"Nowhere {number}", deadline(), nothing)
         assert (answer.average, state) == ((None, 0), "miss")
     assert client.dbsize() == 0
 
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Long time limits: so many threads share one interpreter that they wait for each other."""
-    monkeypatch.setattr("weather.cache.READ_LIMIT", 10)
+    """A long time limit: so many threads share one interpreter that they wait for each other."""
     monkeypatch.setattr("weather.redis_client.TIMEOUT", 10)
 
 
@@ -272,22 +281,54 @@ def test_one_flight_in_each_replica(patient, settings, valkey, source):
     assert source.reads <= 3
 
 
-def test_waiting_for_a_flight_is_bounded(cache, source, monkeypatch):
-    monkeypatch.setattr("weather.cache.READ_LIMIT", 0.05)
+def test_waiting_for_a_flight_is_bounded(cache, source):
     source.may_answer.clear()
     with ThreadPoolExecutor() as threads:
         slow = threads.submit(state_of, cache, source)
         poll(lambda: source.reads == 1)
         with pytest.raises(UnavailableError, match="is being computed"):
-            cache.fetch("Portland", source)
+            cache.fetch("Portland", deadline(0.05), source)
         source.may_answer.set()
         assert slow.result(5) == "miss"
+
+
+def test_who_joined_a_computation_that_failed_asks_again(cache, source):
+    """The one who computes may have had less time left than who waits for the result."""
+    source.failing = {1}
+    source.may_answer.clear()
+    asking = []
+
+    def ask(_):
+        asking.append(1)
+        return state_of(cache, source)
+
+    with ThreadPoolExecutor(51) as threads:
+        failing = threads.submit(ask, 0)
+        poll(lambda: source.reads == 1)
+        waiting = threads.map(ask, range(50))
+        poll(lambda: len(asking) == 51)
+        source.may_answer.set()
+        with pytest.raises(UnavailableError):
+            failing.result(5)
+        assert set(waiting) <= {"miss", "hit"}
+    assert source.reads == 2
+
+
+def test_without_redis_and_postgresql_memory_is_used_to_the_end(
+    settings, source, valkey, monkeypatch
+):
+    monkeypatch.setattr("weather.cache.REFRESH_SHARE", 1)  # an answer is near its end at once
+    cache = Cache(dataclasses.replace(settings, memory_cache=True))
+    state_of(cache, source)
+    valkey.kill()
+    source.is_down = True
+    assert [state_of(cache, source) for _ in range(5)] == ["stale"] * 5
 
 
 def test_errors_reach_all_who_wait_and_are_not_kept(cache, source, client):
     source.is_down = True
     with pytest.raises(UnavailableError):
-        cache.fetch("Portland", source)
+        cache.fetch("Portland", deadline(), source)
     assert client.dbsize() == 0
     source.is_down = False
     assert state_of(cache, source) == "miss"
@@ -300,7 +341,7 @@ def test_redis_down_is_a_bypass(cache, source, valkey):
 
 
 def test_hits_again_after_redis_is_back(cache, source, valkey):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     valkey.kill()
     assert state_of(cache, source) == "bypass"
     valkey.start()
@@ -326,7 +367,7 @@ def test_a_restart_of_redis_fails_one_command_not_one_per_thread(cache, source, 
 def test_a_frozen_redis_is_a_bypass_and_hardly_anybody_waits_for_it(
     cache, source, valkey, redis_connections
 ):
-    cache.fetch("Portland", source)
+    cache.fetch("Portland", deadline(), source)
     valkey.freeze()
     try:
         assert [state_of(cache, source) for _ in range(20)] == ["bypass"] * 20
@@ -382,7 +423,7 @@ def test_memory_keeps_the_end_that_redis_knows(cache, memory_cache, source, clie
     state_of(cache, source)
     end = json.loads(client.get(KEY))["expires"]
     for _ in range(2):
-        answer, _ = memory_cache.fetch("Portland", source)
+        answer, _ = memory_cache.fetch("Portland", deadline(), source)
         assert answer.expires == end
 
 
@@ -392,7 +433,10 @@ def test_memory_leaves_an_answer_near_its_end_to_redis(settings, valkey, source,
     # As if another replica had computed it after 1 s; memory asks Redis again after 1.4 to 1.6 s.
     fresh = {"average_temperature": 20.0, "records": 750, "expires": time.time() + 3}
     client.set(KEY, json.dumps(fresh))
-    poll(lambda: cache.fetch("Portland", source)[0].average.temperature == 20.0, seconds=3)
+    poll(
+        lambda: cache.fetch("Portland", deadline(), source)[0].average.temperature == 20.0,
+        seconds=3,
+    )
     assert source.reads == 1
 
 
@@ -400,16 +444,16 @@ def test_memory_has_a_limit(settings, source, valkey, monkeypatch):
     monkeypatch.setattr("weather.cache.MEMORY_ANSWERS", 2)
     memory_cache = Cache(dataclasses.replace(settings, memory_cache=True))
     for location in ("A", "B", "C"):
-        memory_cache.fetch(location, source)
+        memory_cache.fetch(location, deadline(), source)
     valkey.kill()
-    states = [memory_cache.fetch(location, source)[1] for location in ("B", "C", "A")]
+    states = [memory_cache.fetch(location, deadline(), source)[1] for location in ("B", "C", "A")]
     assert states == ["hit", "hit", "bypass"]
 
 
 def test_memory_forgets_answers_without_records(memory_cache, valkey):
     source = Source(Average(None, 0))
     for _ in range(2):
-        memory_cache.fetch("Nowhere", source)
+        memory_cache.fetch("Nowhere", deadline(), source)
     assert source.reads == 2
 
 

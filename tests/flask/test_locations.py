@@ -1,6 +1,7 @@
 """The list of locations: its search, and how it is refreshed."""
 
 import threading
+from time import monotonic
 
 import pytest
 from polling import poll
@@ -35,8 +36,8 @@ def test_most_records_are_in_alphabetical_order():
 
 def test_read_once_for_many_threads():
     reads = []
-    locations = Locations(lambda: reads.append(1) or [("A", 1)], max_age=300)
-    threads = [threading.Thread(target=locations.index) for _ in range(50)]
+    locations = Locations(lambda _: reads.append(1) or [("A", 1)], max_age=300)
+    threads = [threading.Thread(target=locations.index, args=[monotonic() + 10]) for _ in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -45,7 +46,7 @@ def test_read_once_for_many_threads():
 
 
 def names(locations):
-    return locations.index().search("", 9)[0]
+    return locations.index(monotonic() + 10).search("", 9)[0]
 
 
 def test_near_its_end_the_old_list_is_served_while_a_new_one_is_read(monkeypatch):
@@ -53,7 +54,7 @@ def test_near_its_end_the_old_list_is_served_while_a_new_one_is_read(monkeypatch
     may_answer = threading.Event()
     answers = [[("Old", 1)], [("New", 1)]]
 
-    def read():
+    def read(_deadline):
         if len(answers) == 1:
             may_answer.wait(10)
         return answers.pop(0)
@@ -67,7 +68,7 @@ def test_near_its_end_the_old_list_is_served_while_a_new_one_is_read(monkeypatch
 
 def test_a_list_past_its_end_is_not_served():
     answers = [[("Old", 1)], [("New", 1)]]
-    locations = Locations(lambda: answers.pop(0), max_age=0)
+    locations = Locations(lambda _: answers.pop(0), max_age=0)
     assert names(locations) == ["Old"]
     assert names(locations) == ["New"]
 
@@ -75,7 +76,7 @@ def test_a_list_past_its_end_is_not_served():
 def test_the_old_list_is_served_while_the_database_is_down():
     reads = []
 
-    def read():
+    def read(_deadline):
         reads.append(1)
         if len(reads) > 1:
             raise UnavailableError("down")
@@ -88,14 +89,14 @@ def test_the_old_list_is_served_while_the_database_is_down():
 
 def test_an_empty_list_is_read_again():
     answers = [[], [("New", 1)]]
-    locations = Locations(lambda: answers.pop(0), max_age=300)
+    locations = Locations(lambda _: answers.pop(0), max_age=300)
     assert names(locations) == []
     assert names(locations) == ["New"]
 
 
 def test_without_any_list_it_is_unavailable():
-    def read():
+    def read(_deadline):
         raise UnavailableError("down")
 
     with pytest.raises(UnavailableError):
-        Locations(read, max_age=300).index()
+        Locations(read, max_age=300).index(monotonic() + 10)
