@@ -60,11 +60,13 @@ def test_a_retry_finds_the_live_replica_after_addresses_changed(name_server):
     frozen, live, named = upstreams = [Upstream(name) for name in ("frozen", "live", "named")]
     try:
         with Nginx(upstreams) as nginx:
-            (nginx.directory / "servers.conf").write_text(
-                f"resolver 127.0.0.1:{name_server.port} valid=1s ipv6=off;\nresolver_timeout 1s;\n"
-                f"server 127.0.0.1:{frozen.port};\nserver 127.0.0.1:{live.port};\n"
-                f"server {NAME}:{named.port} resolve;\n"
-            )
+            for servers in ("servers.conf", "all_servers.conf"):
+                (nginx.directory / servers).write_text(
+                    f"resolver 127.0.0.1:{name_server.port} valid=1s ipv6=off;\n"
+                    "resolver_timeout 1s;\n"
+                    f"server 127.0.0.1:{frozen.port};\nserver 127.0.0.1:{live.port};\n"
+                    f"server {NAME}:{named.port} resolve;\n"
+                )
             nginx.process.send_signal(signal.SIGHUP)
             poll(lambda: nginx.query().json["name"] == "named", 30)
             frozen.signal(signal.SIGSTOP)
