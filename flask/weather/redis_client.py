@@ -1,5 +1,6 @@
 """Redis with short time limits: a cache that is down or frozen must not slow requests down."""
 
+from time import monotonic
 from typing import Any
 
 import redis
@@ -9,7 +10,9 @@ from redis.retry import Retry
 from weather.settings import Settings
 from weather.waiting import Breaker
 
-TIMEOUT = 0.1  # seconds to connect, and to wait for an answer; a healthy Redis needs 1 ms
+TIMEOUT = 0.25  # seconds to connect, and to wait for an answer; a healthy Redis needs 1 ms
+# Seconds. A time limit that ends this late tells of this process, which had no CPU, not of Redis.
+STALLED = 2 * TIMEOUT
 PAUSE = 1.0  # seconds without Redis after it failed
 IDLE_CONNECTIONS = 64  # of a process; those of a burst (as many as it has requests) are closed
 
@@ -47,6 +50,7 @@ class RedisClient:
         if not self._breaker.allows():
             raise RedisDownError("Redis failed a moment ago")
         idle = self._idle
+        started = monotonic()
         try:
             client = self._take(idle)
             answer = client.execute_command(*command)
@@ -56,7 +60,8 @@ class RedisClient:
         except (redis.RedisError, OSError) as error:
             # The others broke with this one if Redis restarted: one command fails, not each.
             self._idle = []
-            self._breaker.failed()
+            if monotonic() - started < STALLED:
+                self._breaker.failed()
             raise RedisDownError(str(error)) from error
         self._succeeded(client, idle)
         return answer
