@@ -23,7 +23,6 @@ OUTSIDE_EPHEMERAL = range(10_240, 32_768)  # net.ipv4.ip_local_port_range starts
 # The kernel sends a death signal when the thread that started the child ends. This one starts all
 # of them and lives as long as the process.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
-_reservations: list[socket.socket] = []
 
 
 class StackError(Exception):
@@ -222,7 +221,7 @@ def _reserve(port: int) -> bool:
     except OSError:
         reservation.close()
         return False
-    _reservations.append(reservation)
+    reservation.detach()  # open until the process ends
     return True
 
 

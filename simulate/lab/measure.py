@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from processes import Child
+from processes import Child, free_ports
 
 from lab import judge, recording
 from lab.plan import Cell, Plan
@@ -83,8 +83,14 @@ def _command(cell: Cell, plan: Plan, url: str) -> list[str]:
         *(sys.executable, "-m", "locust", "-f", files, "--host", url, "--headless"),
         *("--users", str(cell.users), "--spawn-rate", str(plan.spawn_rate)),
         *("--stop-timeout", str(STOP_TIMEOUT), "--only-summary"),
-        *(("--processes", str(plan.processes)) if plan.processes > 1 else ()),
+        *(_worker_options(plan.processes) if plan.processes > 1 else ()),
     ]
+
+
+def _worker_options(processes: int) -> list[str]:
+    """Locust's own master would listen on port 5557, which another Locust may have."""
+    port = str(free_ports(1)[0])
+    return ["--processes", str(processes), "--master-bind-port", port, "--master-port", port]
 
 
 def _watch(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from polling import poll
+from processes import free_ports
 
 from lab.recording import read
 from users.patterns import PATTERNS
@@ -73,7 +74,9 @@ def runs(stack, expected_averages, locust_environ, tmp_path_factory):
 
     for file in FILES:
         start(file, file, expected=None if file == ASKS_FOR_A_SAMPLE else right)
-    start("two workers", RANDOM, options=["--processes", "2"])
+    port = str(free_ports(1)[0])
+    ports = ["--master-bind-port", port, "--master-port", port]
+    start("two workers", RANDOM, options=["--processes", "2", *ports])
     start("wrong", RANDOM, expected=wrong)
     start("nobody", RANDOM, host="http://127.0.0.1:1")
     yield runs
