@@ -15,7 +15,13 @@ FILE = re.compile(
 )
 # Named in documents, but made by programs or people.
 MADE = {
-    *("edge_cache.conf", "listen.conf", "rate_limit.conf", "servers.conf"),  # nginx/configure.sh
+    *(
+        "edge_cache.conf",
+        "listen.conf",
+        "rate_limit.conf",
+        "servers.conf",
+        "all_servers.conf",
+    ),  # nginx/configure.sh
     "IMAGE.cdx.json",
     "port-towns.py",  # the pattern that simulate/README.md adds
     "postgres-account.json",
@@ -38,7 +44,12 @@ NOT_SEARCHED = {
 }
 # What differs each time, and what stands between a message and its cause.
 VARYING = re.compile(r": |\.local\b|\.\.\.|'[^']*'|\b(?:[A-Z]|NAME|FILE|LAST LINE|None|\d+)\b")
-WSGI = {"CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_ACCEPT"}  # of a request, not of the process
+WSGI = {
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_ACCEPT",
+    "HTTP_X_REQUEST_START",
+}  # of a request, not of the process
 
 
 def text(document):

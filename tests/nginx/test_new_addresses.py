@@ -75,7 +75,9 @@ def test_a_retry_finds_the_live_replica_after_addresses_changed(name_server):
                 name_server.forget()
                 poll(lambda: name_server.answers > 1, 30)
             assert [answer.result().status for answer in answers] == [200] * 6
-            assert max(answer.result().seconds for answer in answers) > 1.5, "none met the frozen one"
+            assert max(answer.result().seconds for answer in answers) > 1.5, (
+                "none met the frozen one"
+            )
     finally:
         for upstream in upstreams:
             upstream.kill()
