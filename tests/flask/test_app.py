@@ -336,6 +336,31 @@ def test_cached_answers_and_the_page_outlive_the_database(
         app.extensions["database"].close()
 
 
+@pytest.mark.parametrize("path", ["/", "/locations", "/query"])
+def test_a_request_that_waited_too_long_is_refused_before_any_work(client, valkey, path):
+    started = {"X-Request-Start": str(time.time() - 3)}
+    if path == "/query":
+        response = ask(client, "Portland", **started)
+    else:
+        response = client.get(path, headers=started)
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    check_headers(response)
+    with valkey.client() as redis_client:
+        assert redis_client.dbsize() == 0
+
+
+@pytest.mark.parametrize("age", [0.5, -2, 60])
+def test_a_request_in_time_or_from_another_clock_is_answered(client, age):
+    started = {"X-Request-Start": str(time.time() - age)}
+    assert ask(client, "Portland", **started).status_code == 200
+
+
+@pytest.mark.parametrize("started", ["", "now", "nan", "-1", "1" * 400])
+def test_a_start_that_is_no_time_is_now(client, started):
+    assert ask(client, "Portland", **{"X-Request-Start": started}).status_code == 200
+
+
 def test_secrets_are_not_shown(caplog, settings):
     silent = dataclasses.replace(settings, cache=False)
     page = create_app(silent).test_client().post("/query", data={"location": "x"})

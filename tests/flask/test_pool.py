@@ -254,6 +254,20 @@ def test_a_slow_query_ends_in_time_and_keeps_its_connection(postgres, settings):
         assert database.read(average("Portland"), deadline()).records == 1
 
 
+def test_who_gives_up_leaves_a_connection_that_is_used_again(postgres, settings):
+    """Closed at once it would leave a session that works on, beside a new one."""
+
+    def pid(connection):
+        return connection.info.backend_pid
+
+    with database_of(settings, pool_minconn=1, pool_maxconn=1) as database:
+        first = database.read(pid, deadline())
+        with pytest.raises(UnavailableError, match="did not answer in time"):
+            database.read(sleep(0.5), deadline(0.05))
+        assert database.read(pid, deadline()) == first
+        assert database.read(average("Portland"), deadline()).records == 1
+
+
 def test_a_frozen_server_is_given_up(postgres_server, postgres, settings):
     with database_of(settings) as database:
         database.warm_up()
