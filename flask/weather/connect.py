@@ -21,6 +21,7 @@ class Connection(extensions.connection):
     def __init__(self, dsn: str, async_: int) -> None:
         self.deadline = 0.0
         self.prepared: set[str] = set()
+        self.running: extensions.cursor | None = None
         self.idle_since = 0.0
         super().__init__(dsn, async_)
 
@@ -29,7 +30,8 @@ class Connection(extensions.connection):
 
         Raises psycopg2.Error, or TimeoutError at the deadline; the query then goes on.
         """
-        cursor = self.cursor()
+        # psycopg2 has a weak reference only, and needs it to end a query that nobody waits for.
+        cursor = self.running = self.cursor()
         cursor.execute(statement, arguments)
         self.wait()
         return cursor
