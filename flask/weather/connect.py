@@ -34,6 +34,7 @@ class Connection(extensions.connection):
         cursor = self.running = self.cursor()
         cursor.execute(statement, arguments)
         self.wait()
+        self.running = None
         return cursor
 
     def wait(self) -> None:
