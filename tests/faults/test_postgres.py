@@ -4,12 +4,11 @@ import signal
 
 import faults
 import pytest
-from drill import POOL_MAXCONN, in_time
+from drill import in_time
 
 from lab import open_loop
 
-STATEMENT_TIMEOUT = 1.8  # seconds
-REFUSAL_LIMIT = 0.3  # seconds; a request waits 250 ms for a connection
+REFUSAL_LIMIT = 2.2  # seconds; a request waits 2 s for whatever it needs
 
 
 @pytest.mark.parametrize(
@@ -64,14 +63,12 @@ def test_no_connection_is_free(stack, drill, lasting):
 
 
 def test_slow_queries_fill_the_pool(stack, drill, lasting):
-    """Who has a connection waits for its answer; who finds none is refused soon."""
+    """Whoever needs PostgreSQL waits as long as its time allows; the others wait for nobody."""
     seconds = lasting(5, 15)
     with drill(f"PostgreSQL: slow queries fill the pools, {seconds} s") as run:
         with faults.table_locked(stack):
             faults.wait(seconds)
         run.over()
-    holders = len(stack.replicas) * POOL_MAXCONN * (seconds / STATEMENT_TIMEOUT + 2)
-    slow = [sample for sample in run.failed if sample.response_time > REFUSAL_LIMIT]
-    assert len(run.failed) > 2 * len(slow)
-    assert len(slow) <= holders
+    assert not run.failed_hot()
+    assert in_time(max(sample.response_time for sample in run.failed), REFUSAL_LIMIT)
     assert in_time(open_loop.percentile(run.times("/", "/health-check"), 95), 0.1)
