@@ -1,11 +1,15 @@
 """A connection to PostgreSQL, on which no wait is without a limit."""
 
 import select
+import socket
 from time import monotonic
+from typing import Any
 
 import psycopg2
 from psycopg2 import extensions
 
+from weather.environment import PostgresSettings
+from weather.resolve import resolve
 from weather.settings import Settings
 
 STATEMENT_TIMEOUT_MS = 1800  # below ANSWER_LIMIT, so that a slow query leaves its connection
@@ -51,7 +55,7 @@ class Connection(extensions.connection):
 def connect(settings: Settings, deadline: float) -> Connection:
     """Open a connection; raises psycopg2.OperationalError, or TimeoutError at the deadline."""
     connection = psycopg2.connect(
-        **settings.postgres.connect_arguments,
+        **_arguments(settings.postgres, deadline),
         application_name=f"flask {settings.hostname}",
         client_encoding="UTF8",  # asked for at log-in; psycopg2 would spend a round trip on it
         options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
@@ -69,6 +73,21 @@ def connect(settings: Settings, deadline: float) -> Connection:
             f"{settings.postgres.address}: {first_line(error)}"
         ) from error
     return connection
+
+
+def _arguments(postgres: PostgresSettings, deadline: float) -> dict[str, Any]:
+    """Arguments of psycopg2.connect() with addresses: libpq would look a name up without limit.
+
+    The name stands beside each address, as the server's certificate is checked against it.
+    """
+    try:
+        addresses = resolve(postgres.host, deadline)
+    except socket.gaierror as error:
+        raise psycopg2.OperationalError(
+            f'could not translate host name "{postgres.host}" to address: {error.strerror}'
+        ) from error
+    names = [postgres.host] * len(addresses)
+    return postgres.connect_arguments | {"host": ",".join(names), "hostaddr": ",".join(addresses)}
 
 
 def first_line(error: Exception) -> str:

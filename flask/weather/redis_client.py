@@ -1,5 +1,6 @@
 """Redis with short time limits: a cache that is down or frozen must not slow requests down."""
 
+import socket
 from time import monotonic
 from typing import Any
 
@@ -7,6 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from weather.resolve import resolve
 from weather.settings import Settings
 from weather.waiting import Breaker
 
@@ -21,6 +23,27 @@ class RedisDownError(Exception):
     """Redis did not answer, now or a moment ago."""
 
 
+class Connection(redis.Connection):
+    """A connection to Redis; redis-py by itself looks the name up without limit."""
+
+    def _connect(self) -> socket.socket:
+        name = self.host
+        failure: OSError
+        for address in resolve(name, monotonic() + TIMEOUT):
+            try:
+                self.host = address
+                return super()._connect()
+            except OSError as error:
+                failure = error
+            finally:
+                self.host = name
+        raise failure
+
+
+class TlsConnection(redis.SSLConnection, Connection):
+    """Connects as the class above, then checks the certificate against the name."""
+
+
 class RedisClient:
     """Sends commands on idle connections of this process, at most one try each.
 
@@ -32,15 +55,14 @@ class RedisClient:
         self._options: dict[str, Any] = {
             "host": settings.redis_host,
             "port": settings.redis_port,
-            "ssl": settings.redis_ssl,
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # RESP3 would cost a round trip on each new connection
-            "single_connection_client": True,
         }
+        self._connection_class = TlsConnection if settings.redis_ssl else Connection
         self._breaker = Breaker(PAUSE)
-        self._idle: list[redis.Redis] = []
+        self._idle: list[Connection] = []
 
     def execute(self, *command: str | int) -> Any:
         """Send one command and return the answer, as bytes, int or None.
@@ -52,10 +74,11 @@ class RedisClient:
         idle = self._idle
         started = monotonic()
         try:
-            client = self._take(idle)
-            answer = client.execute_command(*command)
+            connection = self._take(idle)
+            connection.send_command(*command)
+            answer = connection.read_response()
         except redis.ResponseError:
-            self._succeeded(client, idle)
+            self._succeeded(connection, idle)
             raise
         except (redis.RedisError, OSError) as error:
             # The others broke with this one if Redis restarted: one command fails, not each.
@@ -63,18 +86,20 @@ class RedisClient:
             if monotonic() - started < STALLED:
                 self._breaker.failed()
             raise RedisDownError(str(error)) from error
-        self._succeeded(client, idle)
+        self._succeeded(connection, idle)
         return answer
 
-    def _take(self, idle: list[redis.Redis]) -> redis.Redis:
+    def _take(self, idle: list[Connection]) -> Connection:
         try:
             return idle.pop()
         except IndexError:
-            return redis.Redis(**self._options)
+            connection = self._connection_class(**self._options)
+            connection.connect()
+            return connection
 
-    def _succeeded(self, client: redis.Redis, idle: list[redis.Redis]) -> None:
+    def _succeeded(self, connection: Connection, idle: list[Connection]) -> None:
         self._breaker.succeeded()
         if len(idle) < IDLE_CONNECTIONS:
-            idle.append(client)
+            idle.append(connection)
         else:
-            client.close()
+            connection.disconnect()

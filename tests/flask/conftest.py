@@ -3,8 +3,8 @@
 import databases
 import pytest
 from flask_servers import DATA, RedisServer
-from redis import Redis
 
+from weather.redis_client import Connection
 from weather.settings import Settings
 
 
@@ -61,16 +61,17 @@ def valkey(redis_server):
 def redis_connections(monkeypatch):
     """The ports that the application connected to; it keeps connections open, tests must not."""
     attempts, opened = [], []
+    connect = Connection.connect
 
-    def connect(**options):
-        attempts.append(options["port"])
-        opened.append(Redis(**options))
-        return opened[-1]
+    def connect_and_note(connection):
+        attempts.append(connection.port)
+        opened.append(connection)
+        connect(connection)
 
-    monkeypatch.setattr("weather.redis_client.redis.Redis", connect)
+    monkeypatch.setattr(Connection, "connect", connect_and_note)
     yield attempts
-    for client in opened:
-        client.close()
+    for connection in opened:
+        connection.disconnect()
 
 
 @pytest.fixture

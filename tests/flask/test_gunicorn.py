@@ -16,6 +16,7 @@ from polling import poll
 from processes import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
+UNSHARE = ["unshare", "--mount", "--net"] + ["--map-root-user"] * (os.geteuid() != 0)
 
 
 def command(port):
@@ -150,6 +151,51 @@ def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp
             assert not answered([*slow, *waiting])
             assert {status_of(client) for client in [*slow, *waiting]} == {503}
         assert query(port)[0] == 200
+
+
+@pytest.fixture(scope="module")
+def namespaces():
+    """Skip where this user may not have namespaces, such as on Ubuntu 24.04 as it comes."""
+    try:
+        subprocess.run([*UNSHARE, "true"], check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"no mount and network namespace: {getattr(error, 'stderr', b'') or error}")
+
+
+@contextmanager
+def serving_without_names(tmp_path, **changes):
+    """A gunicorn for which no name resolves; yields its port, which this process opened."""
+    environ = {"POSTGRES_HOST": "db", "POSTGRES_PASSWORD": "word", "REDIS_HOST": "redis"} | changes
+    silent = [*UNSHARE, sys.executable, "tests/flask/silent_names.py"]
+    with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*silent, sys.executable, "flask/wsgi.py", "--bind", f"fd://{listener.fileno()}"],
+            cwd=REPOSITORY,
+            env=clean(environ),
+            stderr=log,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+        try:
+            poll(lambda: "Booting worker" in (tmp_path / "log").read_text(), 20)
+            yield listener.getsockname()[1]
+            process.terminate()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("pooling", ["true", "false"])
+def test_health_checks_answer_while_queries_wait_for_a_name(namespaces, tmp_path, pooling):
+    with serving_without_names(tmp_path, USE_POOLING=pooling) as port:
+        for _ in range(3):
+            waiting = [send_query(port) for _ in range(20)]
+            assert request(port, "GET", "/health-check") == (200, b"success")
+            if pooling == "false":  # the pool refuses some at once, as it just failed
+                assert not answered(waiting)
+            # their clients wait 10 s, a look-up takes a minute
+            assert {status_of(client) for client in waiting} == {503}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
