@@ -3,6 +3,7 @@
 In CI faults last seconds and times have no limit: what counts is who was answered, and how.
 """
 
+import json
 import os
 import tempfile
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from databases import sql_averages
 from drill import FULL, Drill, Questions, Row, Witness
+from floods import Flood
 from stack import Stack
 
 ROWS = 200_000
@@ -50,10 +52,24 @@ def witness(stack):
 
 
 @pytest.fixture
-def drill(request, stack, questions, witness):
+def rows(request):
+    """The lines of the table."""
+    return request.config.stash.setdefault(TABLE, [])
+
+
+@pytest.fixture
+def drill(rows, stack, questions, witness):
     """Makes a drill from the name of its fault."""
-    rows = request.config.stash.setdefault(TABLE, [])
     return partial(Drill, stack=stack, questions=questions, witness=witness, rows=rows)
+
+
+@pytest.fixture
+def flood(stack, tmp_path):
+    """Makes a generator of heavy load; takes its seconds and the options of flood.py."""
+    averages = tmp_path / "averages.json"
+    truth = sql_averages(stack.client_environ)
+    averages.write_text(json.dumps({name: (float(a), n) for name, (a, n) in truth.items()}))
+    return partial(Flood, stack.url, averages)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -4,10 +4,12 @@ import asyncio
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 
 import psutil
 import psycopg2
@@ -26,6 +28,10 @@ POISON = (
     b"\xff\x00",
     b'{"records": 1}',
 )
+
+
+# A busy process ends by itself after 60 s, should the drill die.
+BUSY = "import signal; signal.alarm(60)\nwhile True: pass"
 
 
 @contextmanager
@@ -81,6 +87,25 @@ def frozen(child: Child) -> Iterator[None]:
 
 
 @contextmanager
+def replicas_frozen(stack: Stack) -> Iterator[None]:
+    """SIGSTOP of every replica."""
+    with ExitStack() as exits:
+        for replica in stack.replicas:
+            exits.enter_context(frozen(replica))
+        yield
+
+
+@contextmanager
+def machine_busy(number: int) -> Iterator[None]:
+    """That many processes take all the CPU they get."""
+    with ExitStack() as exits:
+        for _ in range(number):
+            process = exits.enter_context(subprocess.Popen([sys.executable, "-c", BUSY]))
+            exits.callback(process.kill)
+        yield
+
+
+@contextmanager
 def replicas_down(stack: Stack) -> Iterator[None]:
     """SIGKILL of every replica."""
     with unsupervised(stack, *stack.replicas):
@@ -90,6 +115,12 @@ def replicas_down(stack: Stack) -> Iterator[None]:
             replica.start()
         for replica in stack.replicas:
             bring_back(replica)
+
+
+def empty_caches(stack: Stack) -> None:
+    """FLUSHALL, and start the replicas anew."""
+    with replicas_down(stack), redis_emptied(stack):
+        pass
 
 
 def redis_client(stack: Stack) -> redis.Redis:

@@ -9,10 +9,14 @@ from stack import Stack
 
 
 @contextmanager
-def queries_logged(stack: Stack) -> Iterator[Callable[[str], int]]:
-    """PostgreSQL logs each statement; gives how often a location was asked for since."""
+def queries_logged(stack: Stack) -> Iterator[Callable[..., int]]:
+    """PostgreSQL logs each statement; gives how often a location, or any, was asked for since."""
     log = stack.postgres.server.log_path
     start = log.stat().st_size
+
+    def count(location: str | None = None) -> int:
+        argument = f"'{location}')" if location else ""
+        return since().count(f"EXECUTE average ({argument}".encode())
 
     def since() -> bytes:
         with log.open("rb") as file:
@@ -34,6 +38,6 @@ def queries_logged(stack: Stack) -> Iterator[Callable[[str], int]]:
         log_statements("'all'")
         try:
             poll(is_logged, 5)
-            yield lambda location: since().count(f"EXECUTE average ('{location}')".encode())
+            yield count
         finally:
             log_statements("DEFAULT")

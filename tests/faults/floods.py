@@ -1,0 +1,109 @@
+"""Runs flood.py beside a fault, and reads what became of its requests."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from drill import Row
+
+from lab.open_loop import percentile
+
+PROGRAM = Path(__file__).with_name("flood.py")
+LAST_ANSWERS = 60  # seconds for the answers that are still under way, and to write all down
+PATIENCE = 2.0  # seconds from when a request was due; after that nobody waits for its answer
+
+
+class Answer(NamedTuple):
+    """What became of one request; times are seconds of time.monotonic()."""
+
+    due: float
+    sent: float
+    ended: float
+    status: int  # 0 where there was no answer
+    problem: str  # empty where the answer is right, or a refusal as it should be
+
+    @property
+    def response_time(self) -> float:
+        """Seconds from when the request was due."""
+        return self.ended - self.due
+
+
+class Flood:
+    """The generator from enter to exit, which waits for the end of its ``seconds``."""
+
+    def __init__(self, url: str, averages: Path, seconds: float, **options: object) -> None:
+        self.seconds = seconds
+        self.answers: list[Answer] = []
+        self.cpu = 0.0  # cores
+        self._result = averages.with_name("result.json")
+        self._command = [sys.executable, PROGRAM, url, averages, self._result]
+        for name, value in {"seconds": seconds, **options}.items():
+            self._command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+
+    def __enter__(self) -> "Flood":
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
+        self._process.stdout.readline()
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                assert self._process.wait(self.seconds + LAST_ANSWERS) == 0
+                self._read()
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdout.close()
+
+    def run(self) -> "Flood":
+        """Returns when it has ended."""
+        with self:
+            return self
+
+    def _read(self) -> None:
+        """Raises AssertionError where an answer is wrong, or a failure no proper refusal."""
+        result = json.loads(self._result.read_text())
+        self.answers = [Answer(*parts) for parts in result["answers"]]
+        self.cpu = result["cpu"] / self.seconds
+        problems = Counter(answer.problem for answer in self.answers if answer.problem)
+        assert not problems, problems
+
+    @property
+    def failed(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.status != 200]
+
+    @property
+    def p99(self) -> float:
+        """Seconds."""
+        return percentile([answer.response_time for answer in self.answers], 99)
+
+    @property
+    def slowest_refusals(self) -> tuple[float, float]:
+        """99th percentile and maximum of the seconds from sending a request to its refusal."""
+        times = [answer.ended - answer.sent for answer in self.failed] or [0.0]
+        return percentile(times, 99), max(times)
+
+    def goodput(self) -> list[int]:
+        """Right answers while somebody waited for them, for each second in which they were due."""
+        begin = min(answer.due for answer in self.answers)
+        good = Counter(
+            int(answer.due - begin)
+            for answer in self.answers
+            if answer.status == 200 and answer.response_time <= PATIENCE
+        )
+        return [good[second] for second in range(int(self.seconds))]
+
+    def row(self, fault: str, over_at: float | None = None) -> Row:
+        """Its line of the table; recovery counts from ``over_at``."""
+        last = max((answer.ended for answer in self.failed), default=0.0)
+        recovery = max(0.0, last - over_at) if over_at else 0.0
+        return Row(fault, len(self.answers), len(self.failed), 0, self.p99, recovery)
+
+
+def capacity(*loads: Flood) -> float:
+    """Right answers of the median second: other programs slow some seconds down."""
+    return statistics.median(second for load in loads for second in load.goodput())

@@ -1,0 +1,77 @@
+"""1,000 users while the machine is busy, or a part of the stack stops for a moment: all wait."""
+
+import time
+from itertools import pairwise
+
+import faults
+import pytest
+from drill import in_time
+from queries import queries_logged
+
+USERS = 1000
+ARRIVAL = 2  # seconds
+STOPPED = 1.5  # seconds
+P99_LIMIT = 2.0  # seconds
+HOT = 0.8  # of the requests; without Redis PostgreSQL is asked five times as often
+
+
+def begin(flood, seconds, hot):
+    return flood(seconds, connections=USERS, think=True, arrival=ARRIVAL, hot=hot)
+
+
+def squeeze(lasting):
+    """Two processes take the CPU for some seconds, later six."""
+    for number in (2, 6):
+        with faults.machine_busy(number):
+            faults.wait(lasting(2, 5))
+        faults.wait(lasting(1, 3))
+
+
+def test_a_busy_machine(stack, flood, rows, witness, lasting):
+    faults.empty_caches(stack)
+    with begin(flood, ARRIVAL + lasting(6, 20), hot=0) as load:
+        faults.wait(ARRIVAL)
+        squeeze(lasting)
+    rows.append(load.row(f"{USERS} users, then 2 and then 6 busy processes"))
+    assert not load.failed
+    assert in_time(load.p99, P99_LIMIT)
+    witness.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("all replicas", faults.replicas_frozen), ("PostgreSQL", faults.postgres_frozen)],
+    ids=["replicas", "PostgreSQL"],
+)
+def test_a_pause(stack, flood, rows, witness, lasting, name, fault):
+    faults.empty_caches(stack)
+    with begin(flood, ARRIVAL + lasting(4, 10), hot=0) as load:
+        faults.wait(ARRIVAL)
+        with fault(stack):
+            faults.wait(STOPPED)
+        over = time.monotonic()
+    rows.append(load.row(f"{USERS} users, {name}: SIGSTOP, {STOPPED} s", over))
+    assert not load.failed
+    assert in_time(load.p99, P99_LIMIT)
+    witness.check()
+
+
+def test_a_busy_machine_asks_postgresql_no_more_than_before(stack, flood, rows, lasting):
+    """Redis seems slow where the worker itself gets no CPU; that must not be taken for its end."""
+    seconds = lasting(3, 5)
+    counts = []
+    with (
+        faults.replicas_with(stack, MEMORY_CACHE="false"),
+        queries_logged(stack) as queries,
+        begin(flood, ARRIVAL + 1 + 2 * seconds, HOT) as load,
+    ):
+        faults.wait(ARRIVAL + 1)  # the hot locations get into the cache
+        counts.append(queries())
+        faults.wait(seconds)
+        counts.append(queries())
+        with faults.machine_busy(6):
+            faults.wait(seconds)
+            counts.append(queries())
+    quiet, busy = ((end - start) / seconds for start, end in pairwise(counts))
+    rows.append(load.row(f"6 busy processes, queries/s {quiet:.0f} before, {busy:.0f} meanwhile"))
+    assert busy < 2 * quiet

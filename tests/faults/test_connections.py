@@ -1,0 +1,112 @@
+"""Thousands of connections: all that open at once are served, idle ones disturb nobody."""
+
+import os
+import socket
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from drill import HOT, Row, in_time
+from stack import Stack
+
+from lab import open_loop
+from users.api import QUERY_HEADERS, QUERY_PATH, query_body
+
+HELD = 10_000
+RATE = 100  # requests/s
+P99_LIMIT = 0.05  # seconds
+BATCH = 500  # connections; fewer than nginx's backlog
+
+
+def burst(flood, connections, seconds, hot):
+    """Each connection opens and asks once."""
+    rate = connections / seconds
+    return flood(seconds, connections=connections, rate=rate, hot=hot).run()
+
+
+def test_a_thousand_at_once(flood, rows, witness):
+    load = burst(flood, 1000, 0.1, hot=0)
+    rows.append(load.row("1,000 connections ask within 100 ms"))
+    assert not load.failed
+    witness.check()
+
+
+class TestEdgeCache:
+    @pytest.fixture(scope="class")
+    def stack(self):
+        """One with the edge cache."""
+        with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+            Path(folder).chmod(0o755)
+            environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
+            with Stack(folder, os.environ | environ) as stack:
+                yield stack
+
+    def test_a_thousand_at_once(self, flood, rows):
+        load = burst(flood, 1000, 0.1, hot=0)
+        rows.append(load.row("1,000 connections ask within 100 ms, edge cache"))
+        assert not load.failed
+
+    def test_ten_thousand_at_once(self, flood, rows):
+        flood(1, connections=32, hot=1).run()  # the edge cache fills
+        load = burst(flood, 10_000, 1, hot=1)
+        rows.append(load.row("10,000 connections ask within 1 s, edge cache"))
+        assert not load.failed
+
+
+def hold(address, number):
+    """Open connections that have been asked once: nginx keeps them for 65 s."""
+    clients = []
+    while len(clients) < number:
+        batch = [socket.create_connection(address, timeout=5) for _ in range(BATCH)]
+        for client in batch:
+            client.sendall(b"GET /health-check HTTP/1.1\r\nHost: x\r\n\r\n")
+        for client in batch:
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        clients += batch
+    return clients
+
+
+def processes(child):
+    return [parent := psutil.Process(child.pid), *parent.children()]
+
+
+def megabytes(child):
+    return sum(process.memory_info().rss for process in processes(child)) >> 20
+
+
+def clients_of(stack):
+    """Connections of clients that nginx has."""
+    found = (one for process in processes(stack.nginx) for one in process.net_connections())
+    return sum(one.laddr.port == stack.address[1] and bool(one.raddr) for one in found)
+
+
+def test_ten_thousand_held(stack, questions, rows, lasting):
+    form = open_loop.Request("GET", "/", None, {})
+    queries = [
+        open_loop.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
+        for location in questions.hot
+    ]
+    with ExitStack() as exits:
+        for client in hold(stack.address, HELD):
+            exits.enter_context(client)
+        samples = open_loop.run(
+            stack.url,
+            lambda number: queries[number // 2 % HOT] if number % 2 else form,
+            RATE,
+            lasting(3, 20),
+        )
+        assert clients_of(stack) >= HELD
+        nginx = megabytes(stack.nginx)
+        replicas = "/".join(str(megabytes(replica)) for replica in stack.replicas)
+    p99 = {path: percentile_of(samples, path) for path in ("/", QUERY_PATH)}
+    fault = f"{HELD:,} connections held: MB of nginx {nginx}, of the replicas {replicas}"
+    rows.append(Row(fault, len(samples), 0, 0, max(p99.values()), 0.0))
+    assert all(sample.status == 200 and questions.is_right(sample) for sample in samples)
+    assert in_time(max(p99.values()), P99_LIMIT), p99
+
+
+def percentile_of(samples, path):
+    times = [sample.response_time for sample in samples if sample.request.path == path]
+    return open_loop.percentile(times, 99)
