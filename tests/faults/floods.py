@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,12 @@ class Flood:
         last = max((answer.ended for answer in self.failed), default=0.0)
         recovery = max(0.0, last - over_at) if over_at else 0.0
         return Row(fault, len(self.answers), len(self.failed), 0, self.p99, recovery)
+
+
+def burst(flood: Callable[..., Flood], connections: int, seconds: float, hot: float) -> Flood:
+    """Each connection opens and asks once, all within these seconds."""
+    rate = connections / seconds
+    return flood(seconds, connections=connections, rate=rate, hot=hot).run()
 
 
 def capacity(*loads: Flood) -> float:

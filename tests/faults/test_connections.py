@@ -1,15 +1,11 @@
 """Thousands of connections: all that open at once are served, idle ones disturb nobody."""
 
-import os
 import socket
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
 import psutil
-import pytest
 from drill import HOT, Row, in_time
-from stack import Stack
+from floods import burst
 
 from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
@@ -20,39 +16,11 @@ P99_LIMIT = 0.05  # seconds
 BATCH = 500  # connections; fewer than nginx's backlog
 
 
-def burst(flood, connections, seconds, hot):
-    """Each connection opens and asks once."""
-    rate = connections / seconds
-    return flood(seconds, connections=connections, rate=rate, hot=hot).run()
-
-
 def test_a_thousand_at_once(flood, rows, witness):
     load = burst(flood, 1000, 0.1, hot=0)
     rows.append(load.row("1,000 connections ask within 100 ms"))
     assert not load.failed
     witness.check()
-
-
-class TestEdgeCache:
-    @pytest.fixture(scope="class")
-    def stack(self):
-        """One with the edge cache."""
-        with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-            Path(folder).chmod(0o755)
-            environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
-            with Stack(folder, os.environ | environ) as stack:
-                yield stack
-
-    def test_a_thousand_at_once(self, flood, rows):
-        load = burst(flood, 1000, 0.1, hot=0)
-        rows.append(load.row("1,000 connections ask within 100 ms, edge cache"))
-        assert not load.failed
-
-    def test_ten_thousand_at_once(self, flood, rows):
-        flood(1, connections=32, hot=1).run()  # the edge cache fills
-        load = burst(flood, 10_000, 1, hot=1)
-        rows.append(load.row("10,000 connections ask within 1 s, edge cache"))
-        assert not load.failed
 
 
 def hold(address, number):

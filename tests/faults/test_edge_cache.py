@@ -1,0 +1,32 @@
+"""Thousands of connections that open at once in front of the edge cache: all are served."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from floods import burst
+from stack import Stack
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """One with the edge cache."""
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        Path(folder).chmod(0o755)
+        environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
+        with Stack(folder, os.environ | environ) as stack:
+            yield stack
+
+
+def test_a_thousand_at_once(flood, rows):
+    load = burst(flood, 1000, 0.1, hot=0)
+    rows.append(load.row("1,000 connections ask within 100 ms, edge cache"))
+    assert not load.failed
+
+
+def test_ten_thousand_at_once(flood, rows):
+    flood(1, connections=32, hot=1).run()  # the edge cache fills
+    load = burst(flood, 10_000, 1, hot=1)
+    rows.append(load.row("10,000 connections ask within 1 s, edge cache"))
+    assert not load.failed
