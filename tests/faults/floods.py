@@ -38,7 +38,7 @@ class Flood:
 
     def __init__(self, url: str, averages: Path, seconds: float, **options: object) -> None:
         self.seconds = seconds
-        self.answers: list[Answer] = []
+        self.answers: list[Answer] = []  # in the order in which they were due
         self.cpu = 0.0  # cores
         self._result = averages.with_name("result.json")
         self._command = [sys.executable, PROGRAM, url, averages, self._result]
@@ -68,8 +68,9 @@ class Flood:
     def _read(self) -> None:
         """Raises AssertionError where an answer is wrong, or a failure no proper refusal."""
         result = json.loads(self._result.read_text())
-        self.answers = [Answer(*parts) for parts in result["answers"]]
-        self.cpu = result["cpu"] / self.seconds
+        self.answers = sorted(Answer(*parts) for parts in result["answers"])
+        begin, end = self.answers[0].due, max(answer.ended for answer in self.answers)
+        self.cpu = result["cpu"] / (end - begin)
         problems = Counter(answer.problem for answer in self.answers if answer.problem)
         assert not problems, problems
 
@@ -90,7 +91,7 @@ class Flood:
 
     def goodput(self) -> list[int]:
         """Right answers while somebody waited for them, for each second in which they were due."""
-        begin = min(answer.due for answer in self.answers)
+        begin = self.answers[0].due
         good = Counter(
             int(answer.due - begin)
             for answer in self.answers

@@ -45,7 +45,7 @@ def test_a_busy_machine(stack, flood, rows, witness, lasting):
 )
 def test_a_pause(stack, flood, rows, witness, lasting, name, fault):
     faults.empty_caches(stack)
-    with begin(flood, ARRIVAL + lasting(4, 10), hot=0) as load:
+    with begin(flood, ARRIVAL + lasting(3, 10), hot=0) as load:
         faults.wait(ARRIVAL)
         with fault(stack):
             faults.wait(STOPPED)

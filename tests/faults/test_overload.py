@@ -43,8 +43,9 @@ def test_overload(stack, flood, drill, rows, lasting, caches, factor):
     refused_99, refused = overload.slowest_refusals
     rows.append(
         overload.row(
-            f"{name}: {share:.0%} of {peak:.0f}/s, generator {overload.cpu:.2f} cores,"
-            f" refused in {refused_99 * 1000:.0f} (p99), {refused * 1000:.0f} ms"
+            f"{name}: {share:.0%} of {peak:.0f}/s,"
+            f" refused in {refused_99 * 1000:.0f} to {refused * 1000:.0f} ms,"
+            f" generator {before.cpu:.2f} and {overload.cpu:.2f} cores"
         )
     )
     # In 4 s the hiccups of a shared machine weigh more; without shedding it is 0.26.
