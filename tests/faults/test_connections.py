@@ -71,8 +71,9 @@ def test_ten_thousand_held(stack, questions, rows, lasting):
         replicas = "/".join(str(megabytes(replica)) for replica in stack.replicas)
     p99 = {path: percentile_of(samples, path) for path in ("/", QUERY_PATH)}
     fault = f"{HELD:,} connections held: MB of nginx {nginx}, of the replicas {replicas}"
-    rows.append(Row(fault, len(samples), 0, 0, max(p99.values()), 0.0))
-    assert {sample.status for sample in samples} == {200}
+    failed = [sample for sample in samples if sample.status != 200]
+    rows.append(Row(fault, len(samples), len(failed), 0, max(p99.values()), 0.0))
+    assert not failed
     assert all(questions.is_right(sample) for sample in samples)
     assert in_time(max(p99.values()), P99_LIMIT), p99
 

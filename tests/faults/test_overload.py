@@ -33,7 +33,7 @@ def test_overload(stack, flood, drill, rows, lasting, caches, factor):
     before = flood(lasting(2, 10), connections=CLOSED, hot=0.5).run()
     rate = factor * capacity(before)
     overload = flood(lasting(4, 30), connections=OPEN, rate=rate, hot=0.5).run()
-    name = f"{factor} times the capacity, {caches}"
+    name = f"{factor} x capacity, {caches}"
     with drill(f"after {name}", recovery_limit=5) as run:
         run.over()
         faults.wait(lasting(1, 3))
@@ -44,7 +44,7 @@ def test_overload(stack, flood, drill, rows, lasting, caches, factor):
     rows.append(
         overload.row(
             f"{name}: {share:.0%} of {peak:.0f}/s,"
-            f" refused in {refused_99 * 1000:.0f} to {refused * 1000:.0f} ms,"
+            f" 99 % of refusals in {refused_99 * 1000:.0f} ms, all in {refused * 1000:.0f} ms,"
             f" generator {before.cpu:.2f} and {overload.cpu:.2f} cores"
         )
     )
