@@ -6,6 +6,7 @@ import psycopg2
 
 from populator.environment import PostgresSettings
 
+APPLICATION_NAME = "data-populator"  # of every session, in pg_stat_activity
 START_TIMEOUT = 60.0  # seconds; a first start of PostgreSQL takes 2-10, a crash recovery up to 30
 RETRY_INTERVAL = 0.5  # seconds
 
@@ -30,7 +31,7 @@ def connect(postgres: PostgresSettings) -> psycopg2.extensions.connection:
     connection = psycopg2.connect(
         **postgres.connect_arguments,
         connect_timeout=5,
-        application_name="data-populator",
+        application_name=APPLICATION_NAME,
         options=" ".join(f"-c {name}={value}" for name, value in SESSION.items()),
     )
     connection.autocommit = True

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg2
 
 from populator import ledger, schema
-from populator.connect import connect_when_ready
+from populator.connect import APPLICATION_NAME, connect_when_ready
 from populator.progress import Progress
 from populator.rows import COPY_COLUMNS, Generator, Totals
 from populator.settings import Settings
@@ -29,6 +29,15 @@ AUTOVACUUM_OFF = "ALTER TABLE weather_data SET (autovacuum_enabled = false)"
 AUTOVACUUM_ON = "ALTER TABLE weather_data RESET (autovacuum_enabled)"
 # Through more buffers than the 2 MB of the default the indexes then find the pages in memory.
 VACUUM = "VACUUM (ANALYZE, BUFFER_USAGE_LIMIT '256MB') weather_data, weather_locations"
+# Others are connected, or were just now (USE_POOLING=false: connections last for a query each).
+# Without the covering index each query reads all rows. Autovacuum's sessions have no user.
+IS_SERVED = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND usesysid IS NOT NULL
+                 AND application_name <> %s)
+    OR EXISTS (SELECT FROM pg_stat_user_indexes
+               WHERE relname = 'weather_data' AND last_idx_scan > now() - interval '1 minute')
+"""
 SNAPSHOT_TIMEOUT = 10.0  # seconds
 OLDER_SNAPSHOTS = """
 SELECT count(*) FROM pg_stat_activity
@@ -67,7 +76,8 @@ def _fill(
         progress.finish()
         return
     execute(connection, AUTOVACUUM_OFF)
-    if missing_rows > present_rows:  # building anew costs less than keeping up, 10 us a row
+    # Building anew takes 0.6 us a row of the table, keeping up 1.7 us a row that is added.
+    if missing_rows > present_rows and not fetch_value(connection, IS_SERVED, APPLICATION_NAME):
         schema.drop_indexes(connection)
     generator = Generator(plan.seed, plan.cities, plan.period_end)
     totals = Totals(len(generator.locations))
@@ -184,7 +194,7 @@ def _write_locations(
         if records
     )
     with connection, connection.cursor() as cursor:
-        cursor.execute("TRUNCATE weather_locations")
+        cursor.execute("DELETE FROM weather_locations")  # TRUNCATE would wait for all readers
         cursor.copy_expert("COPY weather_locations FROM STDIN", io.StringIO("".join(lines)))
 
 

@@ -4,22 +4,14 @@ In CI faults last seconds and times have no limit: what counts is who was answer
 """
 
 import json
-import os
-import tempfile
 from functools import partial
-from pathlib import Path
 
 import pytest
 from databases import sql_averages
-from drill import FULL, Drill, Questions, Row, Witness
+from drill import FULL, Drill, Questions, Row, Witness, breakable_stack
 from floods import Flood
-from stack import Stack
 
 ROWS = 200_000
-# Seconds. Shorter than a round of the load through all locations (148 s). And a hot answer is
-# computed anew in the last fifth of it, so that it lives on for 24 s after PostgreSQL has gone:
-# longer than any fault that cached answers must outlive (15 s).
-CACHE_EXPIRY = 120
 TABLE = pytest.StashKey[list[Row]]()
 
 
@@ -31,14 +23,8 @@ def lasting():
 
 @pytest.fixture(scope="session")
 def stack():
-    """A stack whose parts may be broken; the death of PostgreSQL or nginx does not end it."""
-    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-        Path(folder).chmod(0o755)
-        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(ROWS)}
-        with Stack(folder, environ | {"CACHE_EXPIRY": str(CACHE_EXPIRY)}) as stack:
-            stack.supervised.discard(stack.postgres.server)
-            stack.supervised.discard(stack.nginx)
-            yield stack
+    with breakable_stack(ROWS) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

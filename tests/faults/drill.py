@@ -6,12 +6,14 @@ import json
 import math
 import os
 import random
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import faults
@@ -25,6 +27,10 @@ from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 FULL = bool(os.environ.get("FULL_DRILLS"))  # `make faults`: faults last longer, times have limits
+# Seconds. Shorter than a round of the load through all locations (148 s). And a hot answer is
+# computed anew in the last fifth of it, so that it lives on for 24 s after PostgreSQL has gone:
+# longer than any fault that cached answers must outlive (15 s).
+CACHE_EXPIRY = 120
 RATE = 200  # requests/s
 CONNECTIONS = 256  # of the client; more than requests under way when each miss waits 1 s
 LONGEST = 900  # seconds of load at most
@@ -45,6 +51,18 @@ MEMORY_TOLERANCE = 40 << 20  # bytes beyond those at the start; a process that l
 def in_time(seconds: float, limit: float) -> bool:
     """Whether it took no longer than that; where others use the machine too, whether it ended."""
     return seconds <= limit if FULL else seconds < math.inf
+
+
+@contextmanager
+def breakable_stack(rows: int) -> Iterator[Stack]:
+    """A stack whose parts may be broken; the death of PostgreSQL or nginx does not end it."""
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
+        Path(folder).chmod(0o755)
+        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(rows)}
+        with Stack(folder, environ | {"CACHE_EXPIRY": str(CACHE_EXPIRY)}) as stack:
+            stack.supervised.discard(stack.postgres.server)
+            stack.supervised.discard(stack.nginx)
+            yield stack
 
 
 class Questions:
@@ -80,8 +98,11 @@ class Questions:
         return open_loop.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
 
     def is_hot(self, request: open_loop.Request) -> bool:
-        body = request.body
-        return body is not None and self._expected[body]["location"] in self.hot
+        return request.body is not None and self.location(request) in self.hot
+
+    def location(self, request: open_loop.Request) -> str:
+        """What a query asks for."""
+        return self._expected[request.body]["location"]
 
     def is_right(self, sample: open_loop.Sample) -> bool:
         """Whether an answer with status 200 says what SQL says."""
