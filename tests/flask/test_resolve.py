@@ -89,8 +89,11 @@ def test_a_child_does_not_wait_for_its_parents_look_up(resolver):
         resolve(NAME, deadline(0.001))
     child = os.fork()
     if not child:
-        resolver.answers.set()
-        os._exit(resolve(NAME, deadline(2)) != ["127.0.0.1"])
+        try:
+            resolver.answers.set()
+            os._exit(resolve(NAME, deadline(2)) != ["127.0.0.1"])
+        finally:
+            os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
 
 
