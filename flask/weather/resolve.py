@@ -41,7 +41,7 @@ def _is_address(host: str) -> bool:
 def _look_up(host: str, lookup: Future) -> None:
     try:  # bytes: Python would check text as an international name, with errors of its own
         found = socket.getaddrinfo(os.fsencode(host), None, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except Exception as error:
         del _lookups[host]
         lookup.set_exception(error)
     else:
