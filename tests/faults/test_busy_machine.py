@@ -74,4 +74,5 @@ def test_a_busy_machine_asks_postgresql_no_more_than_before(stack, flood, rows, 
             counts.append(queries())
     quiet, busy = ((end - start) / seconds for start, end in pairwise(counts))
     rows.append(load.row(f"6 busy processes, queries/s {quiet:.0f} before, {busy:.0f} meanwhile"))
+    assert not load.failed  # a stack that refuses asks PostgreSQL nothing
     assert busy < 2 * quiet
