@@ -48,7 +48,7 @@ nameservers() {
 # As many requests may be under way as a replica answers within their 2 s on a machine that is half
 # busy; more are refused at once, which costs a twentieth of answering (docs/decisions.md).
 server_line() {
-  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s" most='max_conns=600'
+  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s" most='max_conns=350'
   case $host in
     *[!0-9.]*)
       address=$(address_in_hosts "$host")

@@ -1,4 +1,6 @@
-"""gunicorn's gevent worker, whose answers leave in one write each."""
+"""gunicorn's gevent worker: answers leave in one write, and nobody works for who has gone."""
+
+import socket
 
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -12,11 +14,21 @@ class OneWriteWorker(GeventWorker):
 
     def handle_request(self, listener_name, req, sock, addr) -> None:
         """Answer one request; raises StopIteration where the connection is to be closed."""
+        if _has_gone(sock):  # nginx waited too long, and has asked another replica
+            raise StopIteration
         answer = _Answer(sock)
         try:
             super().handle_request(listener_name, req, answer, addr)
         finally:
             answer.flush()
+
+
+def _has_gone(sock) -> bool:
+    """Whether the client has closed its connection, without taking anything from it."""
+    try:
+        return sock._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
 
 
 class _Answer:
