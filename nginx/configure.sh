@@ -42,13 +42,10 @@ nameservers() {
   awk '$1 == "nameserver" && $2 !~ /%/ { print ($2 ~ /:/ ? "[" $2 "]" : $2) }' /etc/resolv.conf
 }
 
-# One server line: by address, or by a name that nginx asks DNS for again and again. The third argument
-# says after how many failures in a row a replica is left out for 1 to 2 s: short, because the first
-# request after a restart must not wait; three, because one killed worker is not a dead replica; 0 never.
-# As many requests may be under way as a replica answers within their 2 s on a machine that is half
-# busy; more are refused at once, which costs a twentieth of answering (docs/decisions.md).
+# One server line: by address, or by a name that nginx asks DNS for again and again. Then: after how many
+# failures in a row a replica is left out for 1 to 2 s (0: never), and how many requests may be under way.
 server_line() {
-  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s" most='max_conns=350'
+  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s" most="max_conns=$4"
   case $host in
     *[!0-9.]*)
       address=$(address_in_hosts "$host")
@@ -96,9 +93,10 @@ count=0
 for upstream in $upstreams; do
   is_endpoint "$upstream" ||
     fail "FLASK_UPSTREAMS is '$upstreams': expected host:port entries separated by spaces, not '$upstream'"
-  servers="$servers$(server_line "${upstream%:*}" "${upstream##*:}" 3)
+  host=${upstream%:*} port=${upstream##*:}
+  servers="$servers$(server_line "$host" "$port" 3 100)
 "
-  all_servers="$all_servers$(server_line "${upstream%:*}" "${upstream##*:}" 0)
+  all_servers="$all_servers$(server_line "$host" "$port" 0 400)
 "
   count=$((count + 1))
 done

@@ -44,10 +44,10 @@ def test_only_names_that_dns_must_answer_are_resolved_again(tmp_path):
     assert rendered[0].startswith(f"resolver {nameservers[0]}")
 
 
-def test_a_replica_gets_600_requests_at_a_time_unless_the_address_is_of_all_replicas(tmp_path):
+def test_a_replica_gets_100_requests_at_a_time_unless_the_address_is_of_all_replicas(tmp_path):
     configure(tmp_path, FLASK_UPSTREAMS="10.1.2.3:5000 localhost:5001 flask:5000")
     rendered = (tmp_path / "servers.conf").read_text().splitlines()
-    limited = [line.endswith(" max_conns=600;") for line in rendered if line.startswith("server")]
+    limited = [line.endswith(" max_conns=100;") for line in rendered if line.startswith("server")]
     assert limited == [True, False, True]
 
 
