@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from flask_servers import answers
 from polling import poll
@@ -237,6 +238,23 @@ def test_header_and_body_are_sent_in_one_write(environ, postgres, valkey, tmp_pa
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             header, _, body = client.recv(65536).partition(b"\r\n\r\n")
             assert f"\r\nContent-Length: {len(body)}\r\n".encode() in header
+
+
+def test_nobody_works_for_who_has_gone(environ, postgres, valkey, tmp_path):
+    with serving(environ | {"FLASK_REPLICAS": "1"}, tmp_path) as port:
+        programs = psutil.Process().children(recursive=True)
+        server = [one for one in programs if "flask/wsgi.py" in one.cmdline()]
+        for process in server:
+            process.suspend()
+        send_query(port).close()
+        for process in server:
+            process.resume()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/query", "location=Portland", headers)
+        with connection.getresponse() as response:
+            assert response.headers["X-Cache"] == "miss"
+        connection.close()
 
 
 def test_files_and_answers_without_a_body(environ, postgres, valkey, tmp_path):

@@ -103,4 +103,4 @@ def test_a_rate_limit_lets_a_second_of_requests_come_at_once(tmp_path, value, bu
 @pytest.mark.parametrize("value", ["off", "OFF", ""])
 def test_without_a_rate_limit_nginx_knows_nothing_of_it(tmp_path, value):
     configure(tmp_path, FLASK_UPSTREAMS="a:1", RATE_LIMIT=value)
-    assert "limit_req" not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "zone=clients" not in "".join(path.read_text() for path in tmp_path.iterdir())
