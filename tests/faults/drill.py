@@ -42,8 +42,8 @@ CLIENT_LIMIT = 5.0  # seconds a request may take, whatever happens
 ALLOWED = {200, 429, 503}
 CLEAN_LIMIT = 20  # seconds for the stack to look as before; nginx keeps idle connections for 15 s
 POOL_MAXCONN = 15
-# Files that a replica may have open beyond those at the start: it keeps its connections to Redis, of
-# eight readers and of as many writers as the pool has connections.
+# Files that a replica may have open beyond those at the start: it keeps its connections to Redis,
+# of eight readers and of as many writers as the pool has connections.
 FILES_TOLERANCE = 64
 MEMORY_TOLERANCE = 40 << 20  # bytes beyond those at the start; a process that leaks passes it soon
 
