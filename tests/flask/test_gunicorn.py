@@ -53,7 +53,7 @@ def serving(environ, tmp_path):
         assert process.poll() is None, (tmp_path / "log").read_text()
         yield port
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0  # graceful_timeout is 20 s
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -181,7 +181,7 @@ def serving_without_names(tmp_path, **changes):
             poll(lambda: "Booting worker" in (tmp_path / "log").read_text(), 20)
             yield listener.getsockname()[1]
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0  # graceful_timeout is 20 s
         finally:
             process.kill()
             process.wait()
