@@ -16,7 +16,11 @@ STACK_ROWS = 200_000
 GROUPS = {  # tests that run one after the other in one process; so does each other file
     "tests/terraform/test_apply.py": "deployment",  # 5 minutes, most of them pauses
     "tests/terraform/test_parity.py": "deployment",
-    "tests/faults/test_overload.py": "alone",  # what a stack can do at most, it does by itself
+    # What a stack can do at most it does by itself.
+    "tests/faults/test_overload.py": "alone",
+    "tests/faults/test_busy_machine.py": "alone",
+    "tests/faults/test_connections.py": "alone",
+    "tests/faults/test_edge_cache.py": "alone",
     "tests/compose/": "images",  # a build in mid test would replace the containers
     "tests/simulate/test_compose_profile.py": "images",
 }

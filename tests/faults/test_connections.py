@@ -4,7 +4,7 @@ import socket
 from contextlib import ExitStack, contextmanager
 
 import psutil
-from drill import HOT, Row, in_time
+from drill import HOT, Row, all_answered, in_time
 from floods import burst
 
 from lab import open_loop
@@ -19,7 +19,7 @@ BATCH = 100  # connections; a small burst
 def test_a_thousand_at_once(flood, rows, witness):
     load = burst(flood, 1000, 0.1, hot=0)
     rows.append(load.row("1,000 connections ask within 100 ms"))
-    assert not load.failed
+    assert all_answered(load.failed, load.answers)
     witness.check()
 
 

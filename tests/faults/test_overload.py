@@ -48,7 +48,8 @@ def test_overload(stack, flood, drill, rows, lasting, caches, factor):
             f" generator {before.cpu:.2f} and {overload.cpu:.2f} cores"
         )
     )
-    # In 4 s the hiccups of a shared machine weigh more; without shedding it is 0.26.
+    # In 4 s the hiccups of a shared machine weigh more; with 350 or 600 requests under way for each
+    # replica it is 0.16 to 0.42.
     assert share >= lasting(0.5, 0.9)
     assert in_time(refused_99, REFUSED_99)
     assert in_time(refused, REFUSED)
