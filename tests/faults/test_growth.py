@@ -45,13 +45,13 @@ class GrowthQuestions(Questions):
 
 
 @pytest.fixture(scope="module")
-def rows(lasting):
+def initial_rows(lasting):
     return lasting(100_000, 5_000_000)
 
 
 @pytest.fixture(scope="module")
-def stack(rows):
-    with breakable_stack(rows) as stack:
+def stack(initial_rows):
+    with breakable_stack(initial_rows) as stack:
         yield stack
 
 
@@ -65,13 +65,13 @@ def witness(stack):
     return Witness(stack)
 
 
-def test_a_table_grows_while_it_is_served(stack, drill, questions, rows):
+def test_a_table_grows_while_it_is_served(stack, drill, questions, initial_rows):
     indexes = index_ids(stack)
-    with drill(f"growth: {rows:,} rows become {3 * rows:,}") as run:
+    with drill(f"growth: {initial_rows:,} rows become {3 * initial_rows:,}") as run:
         for room, script in JOBS.items():
-            run_job(stack, ROOT / room / script, 3 * rows)
+            run_job(stack, ROOT / room / script, 3 * initial_rows)
         run.over()
-        questions.set_truths(committed_truths(stack, rows))
+        questions.set_truths(committed_truths(stack, initial_rows))
     assert not run.failed
     assert index_ids(stack) == indexes  # so few rows as in CI can be served without them
     averages = sql_averages(stack.client_environ)
