@@ -11,13 +11,9 @@ gevent.monkey.patch_all()
 import argparse  # noqa: E402
 import json  # noqa: E402
 import random  # noqa: E402
-import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "simulate"))
 
 import gevent  # noqa: E402
 

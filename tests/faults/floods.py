@@ -1,6 +1,7 @@
 """Runs flood.py beside a fault, and reads what became of its requests."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from drill import Row
 from lab.open_loop import percentile
 
 PROGRAM = Path(__file__).with_name("flood.py")
+SIMULATE = Path(__file__).parents[2] / "simulate"  # its users are the generator's
 LAST_ANSWERS = 60  # seconds for the answers that are still under way, and to write all down
 PATIENCE = 2.0  # seconds from when a request was due; after that nobody waits for its answer
 
@@ -46,7 +48,8 @@ class Flood:
             self._command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
     def __enter__(self) -> "Flood":
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
+        environ = os.environ | {"PYTHONPATH": str(SIMULATE)}
+        self._process = subprocess.Popen(self._command, env=environ, stdout=subprocess.PIPE)
         self._process.stdout.readline()
         return self
 
