@@ -3,12 +3,11 @@
 import fcntl
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 from databases import Databases, postgres_server
-from stack import Stack
+from stacks import running_stack
 from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
@@ -111,8 +110,5 @@ def database(databases):
 @pytest.fixture(scope="session")
 def stack():
     """The whole local stack with 200,000 rows, started once."""
-    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-        Path(folder).chmod(0o755)
-        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(STACK_ROWS)}
-        with Stack(folder, environ) as stack:
-            yield stack
+    with running_stack(TOTAL_RECORDS=STACK_ROWS) as stack:
+        yield stack

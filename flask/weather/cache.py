@@ -129,8 +129,7 @@ class Cache:
             if not answer or answer.expires <= time.time():
                 answer, source = self._compute(location, deadline, compute), "bypass"
         if answer is None:
-            answer, source = self._compute(location, deadline, compute), "miss"
-            self._write(location, answer)
+            return self._compute_and_keep(location, deadline, compute), "miss"
         self._remember(location, answer)
         return answer, source
 
@@ -140,15 +139,10 @@ class Cache:
         """Compute anew unless somebody does already; a failure leaves the old answer."""
         if self._refreshes.is_running(location) or not self._refresh_breaker.allows():
             return old, "stale"
-
-        def compute_and_keep() -> Answer:
-            answer = self._compute(location, deadline, compute)
-            self._write(location, answer)
-            self._remember(location, answer)
-            return answer
-
         try:
-            answer = self._refreshes.run(location, compute_and_keep, deadline)
+            answer = self._refreshes.run(
+                location, lambda: self._compute_and_keep(location, deadline, compute), deadline
+            )
         except UnavailableError:
             self._refresh_breaker.failed()
             return old, "stale"
@@ -158,6 +152,12 @@ class Cache:
     def _is_young(self, answer: Answer) -> bool:
         """Whether it is too early to compute the answer anew."""
         return answer.expires - time.time() > self._refresh_before
+
+    def _compute_and_keep(self, location: str, deadline: float, compute: Compute) -> Answer:
+        answer = self._compute(location, deadline, compute)
+        self._write(location, answer)
+        self._remember(location, answer)
+        return answer
 
     def _compute(self, location: str, deadline: float, compute: Compute) -> Answer:
         """A new answer, which is as old as the read's start.

@@ -187,22 +187,19 @@ class Database:
     def _read_once(self, query: Callable[[Connection], T], deadline: float) -> T:
         connection = self._source.acquire(deadline)
         connection.deadline = deadline
-        try:
-            result = query(connection)
-        except TimeoutError as error:
-            threading.Thread(target=self._finish, args=(connection,), daemon=True).start()
-            raise UnavailableError(str(error)) from error
-        except BaseException as error:
-            if _is_broken(connection, error):
-                connection.close()
-            self._source.release(connection)
-            if not isinstance(error, psycopg2.Error):
-                raise
-            if connection.closed:
-                raise _BrokenConnectionError(first_line(error)) from error
-            raise UnavailableError(f"PostgreSQL failed: {first_line(error)}") from error
-        self._source.release(connection)
-        return result
+        with ExitStack() as leaving:
+            leaving.callback(self._source.release, connection)
+            try:
+                return query(connection)
+            except TimeoutError as error:
+                leaving.pop_all()  # _finish() releases it
+                threading.Thread(target=self._finish, args=(connection,), daemon=True).start()
+                raise UnavailableError(str(error)) from error
+            except psycopg2.Error as error:
+                if _is_broken(connection, error):
+                    connection.close()
+                    raise _BrokenConnectionError(first_line(error)) from error
+                raise UnavailableError(f"PostgreSQL failed: {first_line(error)}") from error
 
     def _finish(self, connection: Connection) -> None:
         """Wait for a query that nobody waits for any more; its session is busy until it ends."""
@@ -219,9 +216,9 @@ class _BrokenConnectionError(Exception):
     """The connection failed, not the query."""
 
 
-def _is_broken(connection: Connection, error: BaseException) -> bool:
+def _is_broken(connection: Connection, error: psycopg2.Error) -> bool:
     """Whether the session has ended; class 57P is the server's own word for it."""
-    return bool(connection.closed) or (getattr(error, "pgcode", None) or "").startswith("57P")
+    return bool(connection.closed) or (error.pgcode or "").startswith("57P")
 
 
 def _is_clean(connection: Connection) -> bool:

@@ -6,14 +6,12 @@ import json
 import math
 import os
 import random
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import faults
@@ -22,6 +20,7 @@ import psycopg2
 from databases import connect
 from polling import poll
 from stack import Replica, Stack
+from stacks import running_stack
 
 from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
@@ -61,13 +60,10 @@ def all_answered(failed: Sized, answers: Sized) -> bool:
 @contextmanager
 def breakable_stack(rows: int) -> Iterator[Stack]:
     """A stack whose parts may be broken; the death of PostgreSQL or nginx does not end it."""
-    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-        Path(folder).chmod(0o755)
-        environ = os.environ | {"NGINX_PORT": "0", "TOTAL_RECORDS": str(rows)}
-        with Stack(folder, environ | {"CACHE_EXPIRY": str(CACHE_EXPIRY)}) as stack:
-            stack.supervised.discard(stack.postgres.server)
-            stack.supervised.discard(stack.nginx)
-            yield stack
+    with running_stack(TOTAL_RECORDS=rows, CACHE_EXPIRY=CACHE_EXPIRY) as stack:
+        stack.supervised.discard(stack.postgres.server)
+        stack.supervised.discard(stack.nginx)
+        yield stack
 
 
 class Questions:

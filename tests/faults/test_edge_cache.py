@@ -1,23 +1,16 @@
 """Thousands of connections that open at once in front of the edge cache: all are served."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
 from drill import all_answered
 from floods import burst
-from stack import Stack
+from stacks import running_stack
 
 
 @pytest.fixture(scope="module")
 def stack():
     """One with the edge cache."""
-    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-        Path(folder).chmod(0o755)
-        environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
-        with Stack(folder, os.environ | environ) as stack:
-            yield stack
+    with running_stack(TOTAL_RECORDS=20_000, EDGE_CACHE="on") as stack:
+        yield stack
 
 
 def test_a_thousand_at_once(flood, rows):

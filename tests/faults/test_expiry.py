@@ -1,18 +1,15 @@
 """An answer that ends: hardly anybody computes it anew, and nobody gets it when it is too old."""
 
-import os
-import tempfile
 import threading
 import time
 from contextlib import closing
-from pathlib import Path
 
 import faults
 import pytest
 from databases import connect, sql_averages
 from drill import in_time
 from queries import queries_logged
-from stack import Stack
+from stacks import running_stack
 
 from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
@@ -26,11 +23,8 @@ CLOCKS = 0.1  # seconds between the commit of a change and the moment the test c
 @pytest.fixture(scope="module")
 def stack():
     """One with both caches, whose answers soon end."""
-    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-        Path(folder).chmod(0o755)
-        environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
-        with Stack(folder, os.environ | environ | {"CACHE_EXPIRY": str(EXPIRY)}) as stack:
-            yield stack
+    with running_stack(TOTAL_RECORDS=20_000, EDGE_CACHE="on", CACHE_EXPIRY=EXPIRY) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

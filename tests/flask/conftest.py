@@ -1,5 +1,7 @@
 """A real PostgreSQL and a real Valkey with a few rows, and the application's modules."""
 
+from contextlib import closing
+
 import databases
 import pytest
 from flask_servers import DATA, RedisServer
@@ -18,7 +20,8 @@ def postgres_server():
 def weather(postgres_server):
     """A database with the rows of DATA in tables as data-populator makes them."""
     database = databases.Databases(postgres_server).make()
-    databases.create_schema(database.connect())
+    with closing(database.connect()) as connection:
+        databases.create_schema(connection)
     rows = [(name, value) for name, values in DATA.items() for value in values]
     for number, (name, value) in enumerate(rows):
         database.execute(

@@ -1,17 +1,14 @@
 """The edge cache in front of the real app: pages are kept, and none is older than CACHE_EXPIRY."""
 
 import http.client
-import os
 import re
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from databases import connect
 from polling import poll
-from stack import Stack
+from stacks import running_stack
 
 from weather.waiting import ANSWER_LIMIT
 
@@ -23,11 +20,8 @@ LISTED = "Aa"  # the first of all locations, and of those with the most records
 @pytest.fixture(scope="module")
 def stack():
     """One with the edge cache, whose list of locations soon ends."""
-    with tempfile.TemporaryDirectory(prefix="weather-tests-") as folder:
-        Path(folder).chmod(0o755)
-        environ = {"NGINX_PORT": "0", "TOTAL_RECORDS": "20000", "EDGE_CACHE": "on"}
-        with Stack(folder, os.environ | environ | {"CACHE_EXPIRY": str(EXPIRY)}) as stack:
-            yield stack
+    with running_stack(TOTAL_RECORDS=20_000, EDGE_CACHE="on", CACHE_EXPIRY=EXPIRY) as stack:
+        yield stack
 
 
 @pytest.fixture
