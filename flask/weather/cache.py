@@ -182,7 +182,7 @@ class Cache:
     def _read(self, location: str) -> Answer | None:
         """What Redis has; None if it has nothing, or a value that is not one of ours."""
         try:
-            value = self._redis.get(PREFIX + location)
+            value = self._redis.execute("GET", PREFIX + location)
         except redis.ResponseError:  # a key of another type
             return None
         return None if value is None else self._parse(value)

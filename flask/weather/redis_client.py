@@ -17,9 +17,9 @@ TIMEOUT = 0.25  # seconds to connect, and to wait for an answer; a healthy Redis
 # Seconds. A time limit that ends this late tells of this process, which had no CPU, not of Redis.
 STALLED = 2 * TIMEOUT
 PAUSE = 1.0  # seconds without Redis after it failed
-# Of a process that look something up at once; others wait for a millisecond or two. A burst that
-# opened a connection for each of its requests spent 1 ms of CPU on each.
-READERS = 8
+# Of a process; other commands wait for a millisecond or two. A burst that opened a connection for each
+# of its requests spent 1 ms of CPU on each, and kept 50 to 100 of them.
+CONNECTIONS = 8
 
 
 class RedisDownError(Exception):
@@ -65,19 +65,18 @@ class RedisClient:
         }
         self._connection_class = TlsConnection if settings.redis_ssl else Connection
         self._breaker = Breaker(PAUSE)
-        self._places = threading.Semaphore(READERS)
+        self._places = threading.Semaphore(CONNECTIONS)
         self._idle: list[Connection] = []
 
-    def get(self, key: str) -> bytes | None:
-        """The value of a key; waits for one of READERS places. Raises as execute()."""
-        with self._places:
-            return self.execute("GET", key)
-
     def execute(self, *command: str | int) -> Any:
-        """Send one command and return the answer, as bytes, int or None.
+        """Send one command on one of CONNECTIONS; return the answer, as bytes, int or None.
 
         Raises RedisDownError, or redis.ResponseError where Redis answers with an error.
         """
+        with self._places:
+            return self._execute(command)
+
+    def _execute(self, command: tuple[str | int, ...]) -> Any:
         if not self._breaker.allows():
             raise RedisDownError("Redis failed a moment ago")
         idle = self._idle

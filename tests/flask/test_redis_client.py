@@ -2,17 +2,21 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from weather.redis_client import READERS, RedisClient
+import pytest
+from weather.redis_client import CONNECTIONS, RedisClient
 
-BURST = 10 * READERS
+BURST = 10 * CONNECTIONS
 
 
-def test_a_burst_of_readers_shares_a_few_connections(settings, valkey, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "answer"), [(("GET", "key"), None), (("SET", "key", "value"), b"OK")]
+)
+def test_a_burst_shares_a_few_connections(settings, valkey, monkeypatch, command, answer):
     monkeypatch.setattr("weather.redis_client.TIMEOUT", 10)  # seconds
     redis = RedisClient(settings)
     with ThreadPoolExecutor(BURST) as threads, valkey.client() as other:
         before = len(other.client_list())
         other.client_pause(200)  # milliseconds, in which nobody is answered
-        burst = [threads.submit(redis.get, "key") for _ in range(BURST)]
-        assert [answer.result() for answer in burst] == [None] * BURST
-        assert len(other.client_list()) <= before + READERS
+        burst = [threads.submit(redis.execute, *command) for _ in range(BURST)]
+        assert [one.result() for one in burst] == [answer] * BURST
+        assert len(other.client_list()) <= before + CONNECTIONS
