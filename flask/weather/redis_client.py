@@ -17,8 +17,8 @@ TIMEOUT = 0.25  # seconds to connect, and to wait for an answer; a healthy Redis
 # Seconds. A time limit that ends this late tells of this process, which had no CPU, not of Redis.
 STALLED = 2 * TIMEOUT
 PAUSE = 1.0  # seconds without Redis after it failed
-# Of a process; other commands wait for a millisecond or two. A burst that opened a connection for each
-# of its requests spent 1 ms of CPU on each, and kept 50 to 100 of them.
+# Of a process; other commands wait for a millisecond or two. A burst that opened a connection for
+# each of its requests spent 1 ms of CPU on each, and kept 50 to 100 of them.
 CONNECTIONS = 8
 
 

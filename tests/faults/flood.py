@@ -10,6 +10,7 @@ gevent.monkey.patch_all()
 
 import argparse  # noqa: E402
 import json  # noqa: E402
+import math  # noqa: E402
 import random  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
@@ -73,6 +74,8 @@ def flood(asker: Asker, options: argparse.Namespace) -> list[tuple]:
             if (pause := due - time.monotonic()) > 0:
                 gevent.sleep(pause)
             sent = time.monotonic()
+            if sent - due > options.patience:
+                continue
             status, problem = asker.ask(connection)
             answers.append((due, sent, time.monotonic(), status, problem))
         connection.close()
@@ -103,6 +106,9 @@ if __name__ == "__main__":
         "--arrival", type=float, default=0, help="seconds until all users are there"
     )
     parser.add_argument("--think", action="store_true")
+    parser.add_argument(
+        "--patience", type=float, default=math.inf, help="drop what is due for so many seconds"
+    )
     options = parser.parse_args()
     asker = Asker(options.url, json.loads(options.averages.read_text()), options.hot)
     started = time.process_time()

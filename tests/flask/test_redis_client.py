@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from weather.redis_client import CONNECTIONS, RedisClient
 
 BURST = 10 * CONNECTIONS
