@@ -23,7 +23,6 @@ CLOSEST = 0.3  # seconds between two samples at least; CPU times have steps of 1
 POLL = 0.2  # seconds between two looks at the recording
 RAMP_SLACK = 30  # seconds more than planned until all users are there, Locust's start included
 STOP_TIMEOUT = 10  # seconds for requests under way at the end
-LEFT = 3  # seconds until the last request of a user who went is answered or given up
 
 Lines = Sequence[recording.Line]
 
@@ -90,6 +89,11 @@ class Generator:
         """What is recorded so far."""
         return recording.read(self._recording)
 
+    @property
+    def last_time(self) -> float:
+        """Unix time when the last recorded second ends; 0 if there is none."""
+        return _last(self.lines)
+
     def samples(self, start: float, end: float) -> list[sampling.Sample]:
         """Those of a stretch, and the ones at its edges."""
         return [
@@ -105,8 +109,8 @@ class Generator:
         """
         deadline = time.monotonic() + seconds
         self._sample()
-        while not condition(lines := self.lines):
-            if not self.process.running and not condition(lines := self.lines):
+        while not condition(self.lines):
+            if not self.process.running and not condition(self.lines):
                 raise GeneratorError(self.process.obituary())
             if time.monotonic() > deadline:
                 return False
@@ -153,9 +157,9 @@ class ClosedLoop(Generator):
         The arrival ends ``settle`` seconds after all are there. The window ends early when its
         lines are ``hopeless``. If not all users come, those who are there are measured.
         """
-        begins = self._last_time()
+        begins = self.last_time
         self._move(users, ramp_up)
-        settled = self._after(self._last_time(), settle)
+        settled = self._after(self.last_time, settle)
         starts = self._after(settled, warm_up)
         self.wait(
             lambda lines: (
@@ -164,13 +168,13 @@ class ClosedLoop(Generator):
             ),
             seconds + RAMP_SLACK,
         )
-        return Stretch(begins, settled, starts, self._last_time())
+        return Stretch(begins, settled, starts, self.last_time)
 
     def drain(self) -> dict[str, Any]:
         """Let all users go: nginx's log since the last call, and how many requests it must have."""
         self._move(0, 1.0)
-        self._after(self._last_time(), LEFT)
-        last = self._last_time()
+        self._after(self.last_time, TICK)
+        last = self.last_time
         sent = _sent(recording.between(self.lines, self._counted, last))
         self._counted = last
         return self._stack.read_log(sent) | {"sent": sent}
@@ -184,14 +188,11 @@ class ClosedLoop(Generator):
         self.process.start()
         self.wait(lambda lines: bool(lines) and lines[-1]["users"] == users, seconds + RAMP_SLACK)
 
-    def _last_time(self) -> float:
-        return _last(self.lines)
-
     def _after(self, moment: float, seconds: float) -> float:
         """Wait until a line ends so much later; its time."""
         if seconds:
             self.wait(lambda lines: _last(lines) >= moment + seconds - TICK / 2, RAMP_SLACK)
-        return self._last_time()
+        return self.last_time
 
 
 def closed_loop_file(pattern: str) -> Path:

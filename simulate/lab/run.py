@@ -1,4 +1,4 @@
-"""Runs what is not measured yet, a stack and a generator for each session, and keeps the results."""
+"""Runs what is not measured yet, a stack and a generator for each session; keeps the results."""
 
 import json
 import os
@@ -198,10 +198,10 @@ def run_cells(
     results: Results, sessions: Sequence[Session], cells: Sequence[Cell], make_stack: MakeStack
 ) -> bool:
     """Measure the cells that are not known, session by session; whether all are good."""
-    known = [found for cell in cells if (found := results.known("cells", cell.name))]
-    missing = [cell for cell in cells if not results.known("cells", cell.name)]
+    known = {cell: found for cell in cells if (found := results.known("cells", cell.name))}
+    missing = [cell for cell in cells if cell not in known]
     progress = Progress(len(missing), len(cells), "cells")
-    good = all(_is_good(result) for result in known)
+    good = not [cell for cell, result in known.items() if not report_problems(cell, result)]
     for session in sessions:
         warm = [cell for cell in missing if cell.session == session and cell.start == "warm"]
         cold = [cell for cell in missing if cell.session == session and cell.start == "cold"]
@@ -234,7 +234,7 @@ def _run_part(
                 results.keep("cells", cell.name, session, result)
                 left.remove(cell)
                 progress.done(f"{cell.name}: {_numbers(result['window'])}")
-                good = _is_good(result, cell.name) and good
+                good = report_problems(cell, result) and good
     except FAILURES as error:
         for cell in left:
             progress.done(f"{cell.name}: {error}")
@@ -274,12 +274,13 @@ def _warm(
     return averages
 
 
-def _is_good(result: dict[str, Any], name: str = "") -> bool:
-    """Print why a cell does not count or what it misses; whether it is good."""
+def report_problems(cell: Cell, result: dict[str, Any]) -> bool:
+    """Print why a cell does not count, what it misses and its flags; whether it is good."""
     problems = [f"INVALID: {reason}" for reason in result["invalid"]]
-    problems = problems or (judge.problems(result) if judge.verdict(result) == "missed" else [])
-    for problem in [*problems, *result["flags"]] if name else ():
-        print(f"    {problem}", flush=True)
+    if judge.verdict(result) == "missed":
+        problems += judge.problems(result)
+    for problem in [*problems, *result["flags"]]:
+        print(f"    {cell.name}: {problem}", flush=True)
     return not problems
 
 
