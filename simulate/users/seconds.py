@@ -19,8 +19,9 @@ from users.tally import Tally, add_up
 MESSAGE = "second"
 PATIENCE_OF_MASTER = 0.3  # seconds for the workers' messages of a second
 
-# Fired with the second's line of a recording, where all users are known.
+# Fired where all users are known: with the line of a second, and after the last one.
 each_second = EventHook()
+ended = EventHook()
 
 
 class Seconds:
@@ -66,15 +67,20 @@ class Seconds:
         self._ended = now
         each_second.fire(line=line)
 
-    def stop(self) -> None:
-        """Wait until no user is left, and pass on the rest: no request may be missing."""
-        self._runner.stop()
+    def stop(self, environment: Environment, **_: Any) -> None:
+        """Listener for Locust's event quitting; pass on what the last users and workers report."""
+        if isinstance(self._runner, MasterRunner):
+            self._runner.quit()
+        else:
+            self._runner.stop()
         self._ticking.kill()
         self.end()
+        ended.fire(environment=environment)
 
     def _tick(self) -> None:
         while True:
-            gevent.sleep(1 - (time.time() - self._delay) % 1)
+            # To the next whole second; who wakes a little before one waits for the one after it.
+            gevent.sleep(1.5 - (time.time() - self._delay + 0.5) % 1)
             self.end()
 
     def _receive(self, msg: Any, **_: Any) -> None:
@@ -89,4 +95,4 @@ def start(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         environment.events.test_stop.add_listener(lambda **_: seconds.end())
     else:
-        environment.events.quitting.add_listener(lambda **_: seconds.stop())
+        environment.events.quitting.add_listener(seconds.stop)

@@ -7,9 +7,8 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import WorkerRunner
 
-from users.seconds import each_second
+from users.seconds import each_second, ended
 from users.tally import Times
 
 log = logging.getLogger(__name__)
@@ -52,12 +51,10 @@ def add(line: dict[str, Any]) -> None:
     times.add(line["times"])
 
 
-# Listeners of quitting are called from the last to the first that was added. This one is added
-# before there is a runner, and so called when all workers have reported.
-@events.quitting.add_listener
-def judge(environment: Environment, **_: Any) -> None:
+@ended.add_listener
+def judge(environment: Environment) -> None:
     options = environment.parsed_options
-    if not options.headless or isinstance(environment.runner, WorkerRunner):
+    if not options.headless:
         return
     problems = _missed(environment)
     for problem in problems:

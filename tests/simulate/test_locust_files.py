@@ -190,35 +190,56 @@ def test_each_file_asks_for_as_many_locations_as_its_name_says(runs, name, fewes
 
 
 RIGHT, WRONG = 0, 1  # of the averages
+THRESHOLDS = {  # averages, options, processes, exit code, what it says
+    "kept": (RIGHT, ["--fail-ratio", "0", "--p95", "60000"], 1, 0, ""),
+    "slow": (RIGHT, ["--p95", "0.01"], 2, 1, "--p95 0.01: p95 of right answers was "),
+    "wrong": (WRONG, ["--fail-ratio", "0.01"], 2, 1, "--fail-ratio 0.01: "),
+    "wrong, which is allowed": (
+        WRONG,
+        ["--fail-ratio", "1"],
+        1,
+        0,
+        "",
+    ),  # Locust itself ends with 1
+    "nothing right": (WRONG, ["--p95", "60000"], 1, 1, "--p95 60000: there was no right answer"),
+}
 
 
-@pytest.mark.parametrize(
-    ("expected", "options", "distributed", "code", "message"),
-    [
-        (RIGHT, ["--fail-ratio", "0", "--p95", "60000"], False, 0, ""),
-        (RIGHT, ["--p95", "0.01"], True, 1, "--p95 0.01: p95 of right answers was "),
-        (WRONG, ["--fail-ratio", "0.01"], True, 1, "--fail-ratio 0.01: "),
-        (WRONG, ["--fail-ratio", "1"], False, 0, ""),  # Locust's own exit code would be 1
-        (WRONG, ["--p95", "60000"], False, 1, "--p95 60000: there was no right answer"),
-    ],
-)
-def test_a_missed_threshold_is_named_and_fails_a_run_of_a_file_alone(
-    stack, averages, locust_environ, tmp_path, expected, options, distributed, code, message
-):
-    environ = locust_environ | {"EXPECTED_AVERAGES": str(averages[expected])}
-    command = [*LOCUST, RANDOM, "--host", stack.url, "--users", "5", "--spawn-rate", "5"]
-    command += ["--run-time", "4s", "--csv", tmp_path / "x", "--html", tmp_path / "x.html"]
-    command += [*options, *(two_workers() if distributed else ())]
-    result = subprocess.run(
-        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
-    )
-    assert result.returncode == code, result.stderr
-    named = [line for line in result.stderr.splitlines() if re.search("--(fail-ratio|p95)", line)]
-    assert len(named) == bool(message), result.stderr
-    assert not message or message in named[0]
-    rows = list(csv.DictReader((tmp_path / "x_stats.csv").open()))
-    assert int(rows[-1]["Request Count"]) > 0
-    assert "/query" in (tmp_path / "x.html").read_text()
+@pytest.fixture(scope="module")
+def files_alone(stack, averages, locust_environ, tmp_path_factory):
+    """Short runs of a Locust file without the lab's, all at once: process and folder of each."""
+    runs = {}
+    for name, (expected, options, processes, _, _) in THRESHOLDS.items():
+        folder = tmp_path_factory.mktemp("alone")
+        command = [*LOCUST, RANDOM, "--host", stack.url, "--users", "5", "--spawn-rate", "5"]
+        command += ["--run-time", "4s", "--csv", folder / "x", "--html", folder / "x.html"]
+        process = subprocess.Popen(
+            [*command, *options, *(two_workers() if processes == 2 else ())],
+            cwd=ROOT,
+            env=locust_environ | {"EXPECTED_AVERAGES": str(averages[expected])},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        runs[name] = process, folder
+    yield runs
+    for process, _ in runs.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_a_missed_threshold_is_named_and_fails_a_run_of_a_file_alone(files_alone, name):
+    _, _, _, code, message = THRESHOLDS[name]
+    process, folder = files_alone[name]
+    output = process.communicate(timeout=60)[1]
+    assert process.returncode == code, output
+    named = [line for line in output.splitlines() if re.search("--(fail-ratio|p95)", line)]
+    assert len(named) == bool(message), output
+    assert all(message in line for line in named)
+    with (folder / "x_stats.csv").open() as file:
+        assert int(list(csv.DictReader(file))[-1]["Request Count"]) > 0
+    assert "/query" in (folder / "x.html").read_text()
 
 
 @pytest.mark.parametrize(
