@@ -200,7 +200,7 @@ THRESHOLDS = {  # averages, options, processes, exit code, what it says
         1,
         0,
         "",
-    ),  # Locust itself ends with 1
+    ),  # alone Locust ends with 1
     "nothing right": (WRONG, ["--p95", "60000"], 1, 1, "--p95 60000: there was no right answer"),
 }
 
