@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from users.tally import FAILURES, TIERS, Times, add_up
+from users.tally import TIERS, Times, add_up
 
 Line = Mapping[str, Any]
 POINT = ("goodput", "failed", "failures", "tiers", "p50_ms", "p95_ms", "p99_ms")  # of a series
@@ -44,7 +44,7 @@ def summary(lines: Sequence[Line]) -> dict[str, Any]:
         "good": total.good,
         "goodput": total.good / seconds if seconds else 0.0,
         "good_share": total.good / sent if sent else None,
-        "failures": {who: total.failures[who] for who in FAILURES if total.failures[who]},
+        "failures": dict(total.failures.most_common()),
         "failed": failed,
         "tiers": {tier: total.tiers[tier] for tier in TIERS},
         "replicas": dict(sorted(total.replicas.items())),

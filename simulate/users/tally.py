@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from hdrh.histogram import HdrHistogram
 
@@ -12,6 +12,7 @@ from hdrh.histogram import HdrHistogram
 FAILURES = ("nginx", "pool", "database", "time", "wrong", "network", "late")
 # Who gave the right answers; refused is everything else, so that all requests are in one of them.
 TIERS = ("edge", "cached", "computed", "uncached", "refused")
+PATIENCE = 2.0  # seconds; nobody waits longer for an answer, and the stack's own budget is as long
 LONGEST = 60_000_000  # us; what takes longer counts as that
 PERCENTILES = {"p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "p999_ms": 99.9}
 
@@ -27,7 +28,10 @@ class Times:
         """``encoded``: what encode() made of histograms to add up."""
         self._histogram = HdrHistogram(1, LONGEST, 2)
         for text in encoded:
-            self._histogram.decode_and_add(text)
+            self.add(text)
+
+    def add(self, encoded: str) -> None:
+        self._histogram.decode_and_add(encoded)
 
     def record(self, seconds: float) -> None:
         self._histogram.record_value(min(round(seconds * 1e6), LONGEST))
@@ -49,6 +53,13 @@ class Times:
         return {name: float(f"{us / 1000:.3g}") for name, us in zip(names, values, strict=True)}
 
 
+class Response(Protocol):
+    """What http_connection.py and Locust's clients have in common."""
+
+    status_code: int
+    headers: Mapping[str, str]
+
+
 class Tally:
     """What became of some requests."""
 
@@ -60,6 +71,25 @@ class Tally:
         self.errors: Counter[str] = Counter()  # by text
         self.cut_off = 0  # under way when their user was stopped
         self.times = Times()  # of right answers
+
+    def count(self, response: Response | None, error: object, seconds: float) -> None:
+        """Count a request that took ``seconds`` and is right unless there is an ``error``."""
+        headers = getattr(response, "headers", None)
+        replica = headers.get("X-Served-By") if headers else None
+        if replica:
+            self.replicas[replica] += 1
+        if error:
+            self.failures[_culprit(response, replica)] += 1
+            self.tiers["refused"] += 1
+            self.errors[str(error)] += 1
+            return
+        self.times.record(seconds)
+        self.tiers[_tier(headers)] += 1
+        if seconds <= PATIENCE:
+            self.good += 1
+        else:
+            self.failures["late"] += 1
+            self.errors[f"later than {PATIENCE:.0f} s"] += 1
 
     def as_line(self) -> dict[str, Any]:
         """For a recording or a message to Locust's master."""
@@ -73,6 +103,24 @@ class Tally:
             "cut_off": self.cut_off,
             "errors": [{"error": text, "count": count} for text, count in self.errors.items()],
         }
+
+
+def _culprit(response: Response | None, replica: str | None) -> str:
+    """Who a failure is due to; every answer of the app names its replica."""
+    if response is None or not response.status_code:
+        return "network"
+    if response.status_code == 200:
+        return "wrong"
+    return response.headers.get("X-Refused-By") or ("wrong" if replica else "nginx")
+
+
+def _tier(headers: Mapping[str, str]) -> str:
+    """Who gave a right answer."""
+    if headers.get("X-Edge-Cache") == "hit":
+        return "edge"
+    return {"hit": "cached", "stale": "cached", "miss": "computed"}.get(
+        headers.get("X-Cache"), "uncached"
+    )
 
 
 def add_up(lines: Iterable[Mapping[str, Any]]) -> Tally:
