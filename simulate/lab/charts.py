@@ -1,7 +1,8 @@
 """The report's charts as SVG: every mark tells its numbers, and grey is enough to read them."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lab.results import USERS, Estimate, Load, Point
 from lab.text import count, digits, ms, users
@@ -18,10 +19,12 @@ SVG = "http://www.w3.org/2000/svg"
 WIDTH = 8.65  # inches: 830 CSS pixels, as wide as GitHub shows a README
 INK, REFUSED = "#1b2a41", "#c8553d"
 # Neighbours differ in grey, too.
-COLOURS = (INK, "#5b8fb9", "#d9a441", "#e8e4d8", REFUSED, "#8f8f8f", "#3f6f5f", "#f4f4f4")
+COLOURS = (INK, "#5b8fb9", "#d9a441", "#e8e4d8", REFUSED, "#8f8f8f", "#3f6f5f", "#ffffff")
+SERIES = (INK, "#5b8fb9", "#d9a441", "#3f6f5f")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
-HATCHES = ("", "..", "", "xx", "////", "\\\\", "++", "oo")
+HATCHES = ("", "..", "", "xx", "////", "\\\\", "++", "")
+LEGEND = 120  # letters in a line of a legend
 MOST_TIPS = 120  # of a series; more would be narrower than a pixel or two
 
 mpl.rcParams |= {
@@ -61,12 +64,18 @@ class Chart:
         artist.set_gid(gid)
         self._tips[gid] = texts
 
-    def legend(self, axis: Axes) -> None:
-        handles, labels = axis.get_legend_handles_labels()
-        self._figure.legend(handles, labels, loc="outside upper left", ncols=min(5, len(labels)))
+    def legend(self, *axes: Axes) -> None:
+        entries = [axis.get_legend_handles_labels() for axis in axes]
+        handles, labels = (list(chain(*lists)) for lists in zip(*entries, strict=True))
+        rows = -(-sum(len(label) + 8 for label in labels) // LEGEND)
+        columns = -(-len(labels) // rows)
+        self._figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
     def save(self, path: Path, title: str) -> None:
         """Write an SVG whose title is what a screen reader says of it."""
+        for axis in self.axes.flat:
+            if not axis.has_data():
+                axis.remove()
         buffer = io.StringIO()
         # Several charts stand in one page, so each has ids of its own, the same ones every time.
         with mpl.rc_context({"svg.hashsalt": path.stem}):
@@ -97,9 +106,9 @@ def capacity(
     series = list(
         dict.fromkeys(name for rows in panels.values() for row in rows.values() for name in row)
     )
-    height = 1.2 + len(levers) * (0.15 * len(series) + 0.12)
+    height = 1.0 + len(levers) * (0.11 * len(series) + 0.1)
     chart = Chart(1, len(panels), height=height, sharey=True, sharex=True)
-    for axis, (name, rows) in zip(chart.axes[0], panels.items(), strict=True):
+    for axis, rows in zip(chart.axes[0], panels.values(), strict=True):
         for index, one in enumerate(series):
             shift = (index - (len(series) - 1) / 2) * 0.72 / len(series)
             marks = {
@@ -108,8 +117,7 @@ def capacity(
                 if one in row
             }
             _intervals(chart, axis, marks, one, index)
-        _lever_axis(axis, levers, name)
-        axis.set_xlabel("users")
+    _lever_axes(chart.axes[0], panels, levers, "users")
     if len(series) > 1:
         chart.legend(chart.axes[0, 0])
     chart.save(path, title)
@@ -118,9 +126,9 @@ def capacity(
 def _intervals(
     chart: Chart, axis: Axes, marks: Mapping[float, tuple[str, Estimate]], series: str, index: int
 ) -> None:
-    colour = COLOURS[index % 3]
+    colour = SERIES[index % len(SERIES)]
     for y, (_, estimate) in marks.items():
-        if estimate.low is not None:
+        if estimate.low is not None and not estimate.at_least:
             axis.hlines(y, estimate.low, estimate.high, color=colour, linewidth=1.6)
             axis.plot([estimate.low, estimate.high], [y, y], "|", color=colour, markersize=5)
         if estimate.at_least:
@@ -174,51 +182,54 @@ def over_users(path: Path, panels: Mapping[str, Load], title: str) -> None:
         axis.xaxis.set_major_formatter(_thousands)
         axis.yaxis.set_major_formatter(_thousands)
         axis.xaxis.set_major_locator(MaxNLocator(5))
-    for axis in list(chart.axes.flat)[len(panels) :]:
-        axis.remove()
-    for axis in chart.axes[:, 0]:
-        axis.set_ylabel("requests/s")
-    for axis in list(chart.axes.flat)[max(0, len(panels) - columns) : len(panels)]:
         axis.set_xlabel("users")
+        axis.set_ylabel("requests/s")
     chart.legend(chart.axes[0, 0])
     chart.save(path, title)
 
 
 def over_time(path: Path, panels: Mapping[str, Point], title: str) -> None:
     """Goodput, failures and percentiles of cells second by second; the window is grey."""
-    chart = Chart(2, len(panels), height=4.6, sharex="col", sharey="row")
-    for column, (name, cell) in enumerate(panels.items()):
-        rates, times = chart.axes[:, column]
-        series = [point for point in cell["series"] if point["t"] <= cell["window_ends"]]
-        seconds = [point["t"] for point in series]
-        goodput = [point["goodput"] for point in series]
-        failed = _per_second([point["failed"] for point in series], seconds)
-        sent = [good + bad for good, bad in zip(goodput, failed, strict=True)]
-        _refused(rates, seconds, goodput, sent)
-        rates.plot(seconds, goodput, color=INK, label="goodput")
-        for index, percent in enumerate((50, 95, 99)):
-            values = [_or_nan(point[f"p{percent}_ms"]) for point in series]
-            times.plot(seconds, values, DASHES[index], color=COLOURS[index], label=f"p{percent}")
-        times.set_yscale("log")
-        times.yaxis.set_major_formatter(_thousands)
-        rates.yaxis.set_major_formatter(_thousands)
-        rates.set_ylim(bottom=0)
-        times.set_xlabel("seconds since the start")
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    chart = Chart(2 * rows, columns, height=4.6 * rows)
+    for index, (name, cell) in enumerate(panels.items()):
+        row, column = divmod(index, columns)
+        rates, times = chart.axes[2 * row : 2 * row + 2, column]
         rates.set_title(name)
-        _phases(rates, times, cell, series)
-        tips = [
-            f"{point['t']:.0f} s: {count(point['users'])} users, goodput {count(good)}/s, failed "
-            f"{count(bad)}/s, p50 {ms(point['p50_ms'])}, p95 {ms(point['p95_ms'])}, "
-            f"p99 {ms(point['p99_ms'])}"
-            for point, good, bad in zip(series, goodput, failed, strict=True)
-        ]
-        for axis in (rates, times):
-            _tips_along(chart, axis, seconds, tips)
-    chart.axes[0, 0].set_ylabel("requests/s")
-    chart.axes[1, 0].set_ylabel("response time, ms")
-    chart.legend(chart.axes[0, 0])
-    chart.legend(chart.axes[1, 0])
+        rates.set_ylabel("requests/s")
+        times.set_ylabel("response time, ms")
+        _second_by_second(chart, rates, times, cell)
+    chart.legend(chart.axes[0, 0], chart.axes[1, 0])
     chart.save(path, title)
+
+
+def _second_by_second(chart: Chart, rates: Axes, times: Axes, cell: Point) -> None:
+    series = [point for point in cell["series"] if point["t"] <= cell["window_ends"]]
+    seconds = [point["t"] for point in series]
+    goodput = [point["goodput"] for point in series]
+    failed = _per_second([point["failed"] for point in series], seconds)
+    sent = [good + bad for good, bad in zip(goodput, failed, strict=True)]
+    _refused(rates, seconds, goodput, sent)
+    rates.plot(seconds, goodput, color=INK, label="goodput")
+    for order, percent in enumerate((50, 95, 99)):
+        values = [_or_nan(point[f"p{percent}_ms"]) for point in series]
+        times.plot(seconds, values, DASHES[order], color=COLOURS[order], label=f"p{percent}")
+    _log_times(times)
+    times.xaxis.set_major_formatter(_thousands)
+    rates.xaxis.set_major_formatter(_thousands)
+    rates.yaxis.set_major_formatter(_thousands)
+    rates.set_ylim(bottom=0)
+    times.set_xlabel("seconds since the start")
+    _phases(rates, times, cell, series)
+    tips = [
+        f"{point['t']:.0f} s: {count(point['users'])} users, goodput {count(good)}/s, failed "
+        f"{count(bad)}/s, p50 {ms(point['p50_ms'])}, p95 {ms(point['p95_ms'])}, "
+        f"p99 {ms(point['p99_ms'])}"
+        for point, good, bad in zip(series, goodput, failed, strict=True)
+    ]
+    for axis in (rates, times):
+        _tips_along(chart, axis, seconds, tips)
 
 
 def shares(
@@ -230,32 +241,40 @@ def shares(
 ) -> None:
     """Stacked bars by panel, lever and part."""
     levers = list(dict.fromkeys(lever for rows in panels.values() for lever in rows))
-    parts = list(
-        dict.fromkeys(name for rows in panels.values() for row in rows.values() for name in row)
-    )
+    every = [row for rows in panels.values() for row in rows.values()]
+    parts = list(dict.fromkeys(name for row in every for name in row))
     chart = Chart(1, len(panels), height=1.2 + 0.26 * len(levers), sharey=True, sharex=True)
     for axis, (name, rows) in zip(chart.axes[0], panels.items(), strict=True):
-        left = dict.fromkeys(rows, 0.0)
-        for index, part in enumerate(parts):
-            widths = [row.get(part, 0.0) for row in rows.values()]
-            bars = axis.barh(
-                [levers.index(lever) for lever in rows],
-                widths,
-                height=0.7,
-                left=list(left.values()),
-                color=COLOURS[index % len(COLOURS)],
-                hatch=HATCHES[index % len(HATCHES)],
-                edgecolor=INK,
-                linewidth=0.5,
-                label=part,
-            )
-            for bar, lever, width in zip(bars, rows, widths, strict=True):
-                chart.tip(bar, [f"{lever}, {name}: {part} {digits(width)} {unit}"])
-                left[lever] += width
-        _lever_axis(axis, levers, name)
-        axis.set_xlabel(label)
+        for lever, row in rows.items():
+            left = 0.0
+            for index, part in enumerate(parts):
+                width = row.get(part, 0.0)
+                if width > 0:
+                    bar = _bar(axis, levers.index(lever), left, width, index)
+                    chart.tip(bar, [f"{lever}, {name}: {part} {digits(width)} {unit}"])
+                left += width
+    _lever_axes(chart.axes[0], panels, levers, label)
+    for index, part in enumerate(parts):
+        if any(row.get(part) for row in every):
+            _bar(chart.axes[0, 0], 0, 0, 0, index, label=part)  # for the legend
     chart.legend(chart.axes[0, 0])
     chart.save(path, title)
+
+
+def _bar(
+    axis: Axes, y: float, left: float, width: float, index: int, label: str | None = None
+) -> Artist:
+    (bar,) = axis.barh(
+        *(y, width),
+        height=0.7,
+        left=left,
+        color=COLOURS[index % len(COLOURS)],
+        hatch=HATCHES[index % len(HATCHES)],
+        edgecolor=INK,
+        linewidth=0.5,
+        label=label,
+    )
+    return bar
 
 
 def open_loop(path: Path, panels: Mapping[str, Point], title: str) -> None:
@@ -276,25 +295,37 @@ def open_loop(path: Path, panels: Mapping[str, Point], title: str) -> None:
         _tips_along(chart, axis, seconds, tips)
         axis.set_title(name)
         axis.set_xlabel("seconds since the start")
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(_thousands)
+        axis.xaxis.set_major_formatter(_thousands)
+        _log_times(axis)
     chart.axes[0, 0].set_ylabel("p99, ms")
     chart.legend(chart.axes[0, 0])
     chart.save(path, title)
 
 
-def _lever_axis(axis: Axes, levers: Sequence[str], title: str) -> None:
-    axis.set_title(title)
-    axis.set_yticks(range(len(levers)), levers)
-    axis.set_ylim(len(levers) - 0.5, -0.5)
-    axis.margins(x=0.08)
-    axis.set_xlim(left=0)  # which ends autoscaling: after everything is drawn
-    axis.xaxis.set_major_formatter(_thousands)
-    axis.xaxis.set_major_locator(MaxNLocator(4))
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
-    for border in range(1, len(levers)):
-        axis.axhline(border - 0.5, color="#cccccc", linewidth=0.6)
+def _log_times(axis: Axes) -> None:
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(_thousands)
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _lever_axes(
+    axes: Iterable[Axes], titles: Iterable[str], levers: Sequence[str], label: str
+) -> None:
+    """Panels with a line for each lever; call it when everything is drawn: it ends autoscaling."""
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title)
+        axis.set_xlabel(label)
+        axis.set_yticks(range(len(levers)), levers)
+        axis.set_ylim(len(levers) - 0.5, -0.5)
+        axis.margins(x=0.06)
+        axis.set_xlim(left=0)
+        axis.xaxis.set_major_formatter(_thousands)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.grid(visible=False, axis="y")
+        axis.tick_params(axis="y", length=0)
+        for border in range(1, len(levers)):
+            axis.axhline(border - 0.5, color="#cccccc", linewidth=0.6)
 
 
 def _refused(

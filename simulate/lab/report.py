@@ -133,7 +133,9 @@ def _sections(
     yield Section("Over time", [words.TIME], charts=some("over-time"))
     yield Section("Who answered", [words.TIERS], charts=some("tiers"))
     failed = tables.failures(_stretches(run))
-    yield Section("Who refused, and when", [words.FAILURES], tables=failed, charts=some("failures"))
+    title = f"Who refused, in {len(failed.rows)} stretches with failures"
+    folded = {title: failed} if failed.rows else {}
+    yield Section("Who refused, and when", [words.FAILURES], charts=some("failures"), folded=folded)
     busy = {"Every setting where it is busiest": tables.knee(points)} if points else {}
     yield Section("CPU and connections", [words.CPU], charts=some("cpu"), folded=busy)
     open_loops = [cell for cell in run.cells if cell["rate"]]

@@ -31,7 +31,8 @@ TIERS = {
     "refused": "refused or wrong",
 }
 USERS = 100  # a unit of N in the model over users: the goodput of one user says little
-PARTS = ("nginx", "Flask", "Redis", "PostgreSQL", "generator", "lab")
+STACK = ("nginx", "Flask", "Redis", "PostgreSQL")
+PARTS = (*STACK, "generator", "lab")
 NEAR = 0.05  # numbers of users that are apart by less are one point of a curve
 
 

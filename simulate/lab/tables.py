@@ -23,9 +23,10 @@ def capacity(table: Mapping[str, Mapping[str, Capacity]], patterns: Sequence[str
     rows = []
     for lever, row in table.items():
         reference = next(iter(row.values())).reference
+        name = lever if reference == lever else f"{lever}\nagainst {reference}"
         cells = [_capacity(row[pattern]) if pattern in row else "-" for pattern in patterns]
-        rows.append([lever, "" if reference == lever else reference, *cells])
-    return Table(["lever", "factor against", *patterns], rows, texts=2)
+        rows.append([name, *cells])
+    return Table(["lever", *patterns], rows)
 
 
 def _capacity(found: Capacity) -> str:
@@ -68,19 +69,19 @@ def unsustained(point: Point) -> bool:
     return any(flag.startswith("UNSUSTAINED") for flag in point.get("flags", ()))
 
 
-def failures(points: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> list[Table]:
+def failures(points: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> Table:
     """Of stretches (what, pattern, phase, summary) with failures: who refused how many."""
-    header = ["what", "pattern", "phase", "requests", "failed", *results.REFUSERS.values()]
+    failed = [point for point in points if point[3]["failed"]]
+    found = {who for *_, part in failed for who in part["failures"]}
+    refusers = {who: name for who, name in results.REFUSERS.items() if who in found}
     rows = [
         [
-            *(what, pattern, phase, count(part["sent"])),
-            _failed(part),
-            *(count(part["failures"].get(who, 0)) for who in results.REFUSERS),
+            *(what, pattern, phase, count(part["sent"]), _failed(part)),
+            *(count(part["failures"].get(who, 0)) for who in refusers),
         ]
-        for what, pattern, phase, part in points
-        if part["failed"]
+        for what, pattern, phase, part in failed
     ]
-    return [Table(header, rows, texts=3)] if rows else []
+    return Table(["what", "pattern", "phase", "requests", "failed", *refusers.values()], rows, 3)
 
 
 def open_loop(cells: Sequence[Mapping[str, Any]]) -> Table:
@@ -162,7 +163,9 @@ def manifests(runs: Sequence[Run]) -> Table:
 
 def verdict(cell: Mapping[str, Any]) -> str:
     """INVALID with its reasons, the flags, and whether the service level holds."""
-    return "; ".join(_invalid(cell) or [*cell["flags"], *(judge.problems(cell) or ["holds"])])
+    if judge.verdict(cell) == "not judged":
+        return "; ".join([*_invalid(cell), *cell["flags"]]) or "not judged"
+    return "; ".join([*cell["flags"], *(judge.problems(cell) or ["holds"])])
 
 
 def _invalid(measured: Mapping[str, Any]) -> list[str]:

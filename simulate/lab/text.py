@@ -1,5 +1,7 @@
 """Numbers as a reader sees them: three significant digits, a unit, an interval beside it."""
 
+from collections.abc import Callable
+
 from lab.results import Estimate
 
 
@@ -21,20 +23,19 @@ def count(value: float | None) -> str:
 
 
 def users(estimate: Estimate) -> str:
-    """3,180 [3,050 to 3,310]."""
-    least = "at least " if estimate.at_least else ""
-    return f"{least}{count(estimate.mean)}{_bounds(estimate, count)}"
+    """3,180 [3,050 to 3,310]; of a search that was cut short "at least 12,000"."""
+    return _with_bounds(estimate, count)
 
 
 def factor(estimate: Estimate | None) -> str:
-    """x 1.42 [1.35 to 1.5]."""
-    if estimate is None:
-        return "-"
-    least = "at least " if estimate.at_least else ""
-    return f"{least}x {digits(estimate.mean)}{_bounds(estimate, digits)}"
+    """x 1.42 [1.35 to 1.50]."""
+    return "-" if estimate is None else _with_bounds(estimate, "{:,.2f}".format, "x ")
 
 
-def _bounds(estimate: Estimate, form) -> str:
+def _with_bounds(estimate: Estimate, form: Callable[[float], str], sign: str = "") -> str:
+    mean = sign + form(estimate.mean)
+    if estimate.at_least:
+        return f"at least {mean}"
     if estimate.low is None or estimate.high is None:
-        return ""
-    return f" [{form(max(0, estimate.low))} to {form(estimate.high)}]"
+        return mean
+    return f"{mean} [{form(max(0, estimate.low))} to {form(estimate.high)}]"

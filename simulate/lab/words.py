@@ -1,12 +1,16 @@
 """What a report says besides its numbers: how to read each part."""
 
 COARSE = "coarse: short windows and few repeats, made to be ready within minutes"
+PROMISE = (
+    "Promised are 1,000 users of any pattern with the default settings, and 10,000 with the edge "
+    "cache on: p95 of the right answers at most 250 ms, 99.9 % answered right within 2 s."
+)
 CAPACITY = (
     "The most users with which p95 of the right answers is at most 250 ms and 99.9 % of all "
     "requests are answered right within 2 s, from the end of the arrival on; with the 95 % "
-    "interval over the repeats. Below it: how many times the users of the setting it is compared "
-    'with. An arrow in the chart, and "at least", say that a search ended at the limit of the '
-    "generator or of the plan."
+    "interval over the repeats. Below it x times the users of the setting it stands against. An "
+    'arrow in the chart, and "at least", say that a search ended at the limit of the generator '
+    "or of the plan."
 )
 COMPARE = "The last column is the second against the first, with its 95 % interval; 1 is the same."
 LEVERS = (
