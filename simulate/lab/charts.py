@@ -216,8 +216,8 @@ def _second_by_second(chart: Chart, rates: Axes, times: Axes, cell: Point) -> No
         values = [_or_nan(point[f"p{percent}_ms"]) for point in series]
         times.plot(seconds, values, DASHES[order], color=COLOURS[order], label=f"p{percent}")
     _log_times(times)
-    times.xaxis.set_major_formatter(_thousands)
-    rates.xaxis.set_major_formatter(_thousands)
+    for axis in (rates, times):
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     rates.yaxis.set_major_formatter(_thousands)
     rates.set_ylim(bottom=0)
     times.set_xlabel("seconds since the start")
@@ -295,7 +295,7 @@ def open_loop(path: Path, panels: Mapping[str, Point], title: str) -> None:
         _tips_along(chart, axis, seconds, tips)
         axis.set_title(name)
         axis.set_xlabel("seconds since the start")
-        axis.xaxis.set_major_formatter(_thousands)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _log_times(axis)
     chart.axes[0, 0].set_ylabel("p99, ms")
     chart.legend(chart.axes[0, 0])
@@ -304,7 +304,7 @@ def open_loop(path: Path, panels: Mapping[str, Point], title: str) -> None:
 
 def _log_times(axis: Axes) -> None:
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     axis.yaxis.set_major_formatter(_thousands)
     axis.yaxis.set_minor_formatter(NullFormatter())
 

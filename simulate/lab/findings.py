@@ -63,18 +63,24 @@ def _reservations(run: Run) -> list[str]:
 
 
 def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
-    """Where the second carries more or fewer users than the first, and where none can be told."""
-    first, second = (run.name for run in runs)
-    sides: dict[str, list[str]] = {"more": [], "fewer": [], "as many, or no interval": []}
+    """Of how many settings the second carries more or fewer users than the first."""
+    sides = dict.fromkeys(("more", "fewer", "no difference found", "unknown"), 0)
     for pair in pairs:
         low = pair.ratio.low if pair.ratio else None
-        told = low is not None and not pair.ratio.undecided
-        side = ("more" if low > 1 else "fewer") if told else "as many, or no interval"
-        sides[side].append(f"{pair.lever}, {pair.pattern} ({factor(pair.ratio)})")
-    reasons = [f"{side}: {'; '.join(found)}" for side, found in sides.items() if found]
+        if low is None:
+            side = "unknown"
+        elif pair.ratio.undecided:
+            side = "no difference found"
+        else:
+            side = "more" if low > 1 else "fewer"
+        sides[side] += 1
+    many = [f"{side}: {number} of {len(pairs)}" for side, number in sides.items() if number]
+    stock = [f"{pair.pattern} {factor(pair.ratio)}" for pair in pairs if pair.lever == DEFAULT]
+    reasons = [f"{DEFAULT}: {', '.join(stock)}"] if stock else []
+    reasons.append(f"settings and patterns: {', '.join(many)}")
     if any(run.plan["kind"] == COARSE for run in runs):
         reasons.append(words.COARSE)
-    return Verdict(f"Users of {second} against {first}", reasons)
+    return Verdict(f"Users that {runs[1].name} carries against {runs[0].name}", reasons)
 
 
 def _of_searches(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:

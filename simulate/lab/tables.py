@@ -85,38 +85,37 @@ def failures(points: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> Table
 
 
 def open_loop(cells: Sequence[Mapping[str, Any]]) -> Table:
-    header = ["pattern", "asked, 1/s", "answered, 1/s", "goodput, 1/s"]
+    header = ["pattern", "asked, 1/s", "verdict", "answered, 1/s", "goodput, 1/s"]
     header += [f"{kind} {p}" for kind in ("response", "service") for p in ("p50", "p95", "p99")]
-    header += ["sent late, p99", "failed", "verdict"]
+    header += ["sent late, p99", "failed"]
     rows = []
     for cell in cells:
         window = cell["window"]
         service = [ms(window[f"service_p{percent}_ms"]) for percent in (50, 95, 99)]
         rows.append(
             [
-                *(cell["pattern"], count(cell["rate"]), count(window["answered_per_second"])),
-                *load(cell)[:4],
+                *(cell["pattern"], count(cell["rate"]), verdict(cell)),
+                *(count(window["answered_per_second"]), *load(cell)[:4]),
                 *(["-"] * 3 if unsustained(cell) else service),
-                *(ms(window["send_lag_p99_ms"]), _failed(window), verdict(cell)),
+                *(ms(window["send_lag_p99_ms"]), _failed(window)),
             ]
         )
-    return Table(header, rows)
+    return Table(header, rows, texts=3)
 
 
 def cells(run: Run) -> Table:
-    header = ["setting", "pattern", "start", "load", "repeat", "goodput, 1/s", "p50", "p95"]
-    header += ["p99", "p99.9", "failed", "idle", "verdict"]
+    header = ["setting", "pattern", "start", "load", "verdict", "repeat", "goodput, 1/s"]
+    header += ["p50", "p95", "p99", "p99.9", "failed", "idle"]
     rows = [
         [
             *(cell["lever"], cell["pattern"], cell["start"]),
             f"{count(cell['rate'])}/s" if cell["rate"] else f"{count(cell['users'])} users",
-            *(str(cell["repeat"]), *load(cell), _failed(cell["window"])),
+            *(verdict(cell), str(cell["repeat"]), *load(cell), _failed(cell["window"])),
             percent(cell["machine_load"]["idle_mean"]),
-            verdict(cell),
         ]
         for cell in run.cells
     ]
-    return Table(header, rows, texts=3)
+    return Table(header, rows, texts=5)
 
 
 def probes(run: Run) -> Table:
