@@ -86,8 +86,8 @@ class Capacity:
     factor: Estimate | None  # against the lever's reference
     reference: str
     repeats: int
-    knee: Point | None  # the most users with which the service level held
-    beyond: Point | None  # the fewest with which it did not
+    knee: Point | None  # of the median search: the most users with which the service level held
+    beyond: Point | None  # and the fewest with which it did not
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ def capacities(searches: Sequence[Search]) -> dict[str, dict[str, Capacity]]:
     for (lever, pattern), repeats in groups.items():
         reference = REFERENCE.get(lever, DEFAULT)
         found = list(repeats.values())
-        held = [probe for one in found for probe in one["probes"] if _is_below(probe, one)]
-        missed = [probe for one in found for probe in one["probes"] if _is_beyond(probe, one)]
+        typical = sorted(found, key=lambda one: one["capacity"])[len(found) // 2]
         values = [search["capacity"] for search in found]
         table.setdefault(lever, {})[pattern] = Capacity(
             lever,
@@ -140,19 +139,23 @@ def capacities(searches: Sequence[Search]) -> dict[str, dict[str, Capacity]]:
             ratio(groups.get((reference, pattern), {}), repeats) if lever != reference else None,
             reference,
             len(values),
-            max(held, key=lambda probe: probe["users"], default=None),
-            min(missed, key=lambda probe: probe["users"], default=None),
+            *_around(typical),
         )
     return table
 
 
-def _is_below(probe: Point, search: Search) -> bool:
-    """Near the boundary chance decides a single probe: the search's result counts, too."""
-    return probe["holds"] and probe["users"] <= search["capacity"]
+def _around(search: Search) -> tuple[Point | None, Point | None]:
+    """The probes next to a search's result: the last that held, the first that did not.
 
-
-def _is_beyond(probe: Point, search: Search) -> bool:
-    return not probe["holds"] and probe["users"] > search["capacity"]
+    Chance decides a single probe near the boundary, so its side of the result counts, too.
+    """
+    capacity = search["capacity"]
+    held = [one for one in search["probes"] if one["holds"] and one["users"] <= capacity]
+    missed = [one for one in search["probes"] if not one["holds"] and one["users"] > capacity]
+    return (
+        max(held, key=lambda probe: probe["users"], default=None),
+        min(missed, key=lambda probe: probe["users"], default=None),
+    )
 
 
 def _groups(

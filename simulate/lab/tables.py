@@ -136,7 +136,8 @@ def probes(run: Run) -> Table:
 
 def manifest(run: Run) -> Table:
     plan = run.plan
-    facts = {name: value for name, value in plan.items() if not isinstance(value, dict)}
+    shown = {name: value for name, value in plan.items() if name != "command"}
+    facts = {name: value for name, value in shown.items() if not isinstance(value, dict)}
     for part in ("machine", "versions", "settings"):
         facts |= plan[part]
     facts["measured"] = f"{len(run.searches)} searches, {len(run.cells)} cells"

@@ -15,7 +15,7 @@ def ms(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "-" if value is None else f"{digits(value)} %"
+    return "-" if value is None else f"{digits(round(value, 2))} %"
 
 
 def count(value: float | None) -> str:

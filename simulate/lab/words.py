@@ -55,7 +55,7 @@ REPLICAS = SCALABILITY + (
 LAW = SCALABILITY + (
     "X is goodput, N hundreds of users. Below the knee goodput follows from the users' thinking, "
     "whatever the stack is, so sigma and kappa rest on the points around the knee; refusals make a "
-    "sharper edge there than the law has. The last column says by how much it can be wrong."
+    "sharper edge there than the law has. The last rows say by how much it can be wrong."
 )
 CORES = (
     "The utilization law (Denning and Buzen 1978): a part is busy with rate x CPU per answer; "
