@@ -139,7 +139,7 @@ class ClosedLoop(Generator):
         command = [sys.executable, "-m", "locust", "-f", files, "--host", stack.url, "--headless"]
         command += ["--stop-timeout", str(STOP_TIMEOUT), "--only-summary"]
         super().__init__(stack, averages, [*command, *_workers(processes)])
-        self._users = 0
+        self.users = 0
         self._counted = 0.0  # Unix time until which nginx's log was compared
 
     def hold(
@@ -158,8 +158,7 @@ class ClosedLoop(Generator):
         lines are ``hopeless``. If not all users come, those who are there are measured.
         """
         begins = self.last_time
-        self._move(users, ramp_up)
-        settled = self._after(self.last_time, settle)
+        settled = self.move(users, ramp_up, settle)
         starts = self._after(settled, warm_up)
         self.wait(
             lambda lines: (
@@ -172,21 +171,22 @@ class ClosedLoop(Generator):
 
     def drain(self) -> dict[str, Any]:
         """Let all users go: nginx's log since the last call, and how many requests it must have."""
-        self._move(0, 1.0)
-        self._after(self.last_time, TICK)
-        last = self.last_time
+        last = self.move(0, 1.0, TICK)
         sent = _sent(recording.between(self.lines, self._counted, last))
         self._counted = last
         return self._stack.read_log(sent) | {"sent": sent}
 
-    def _move(self, users: int, seconds: float) -> None:
-        spawn_rate = max(1.0, abs(users - self._users) / seconds)
-        self._users = users
+    def move(self, users: int, ramp_up: float, settle: float) -> float:
+        """Let so many users come or go; returns when they have settled, as Unix time."""
+        spawn_rate = max(1.0, abs(users - self.users) / ramp_up)
+        self.users = users
         unfinished = self._load.with_suffix(".part")
         unfinished.write_text(json.dumps({"users": users, "spawn_rate": spawn_rate}))
         unfinished.rename(self._load)
-        self.process.start()
-        self.wait(lambda lines: bool(lines) and lines[-1]["users"] == users, seconds + RAMP_SLACK)
+        if not self.process.wanted:
+            self.process.start()
+        self.wait(lambda lines: bool(lines) and lines[-1]["users"] == users, ramp_up + RAMP_SLACK)
+        return self._after(self.last_time, settle)
 
     def _after(self, moment: float, seconds: float) -> float:
         """Wait until a line ends so much later; its time."""

@@ -33,6 +33,9 @@ from users.api import ApiError
 FAILURES = (StackError, ApiError, GeneratorError)  # of one session; the others go on
 RAMP_UP = 2.0  # seconds in which a probe's users come or go
 SETTLE = 2.0  # seconds, the budget of a request: then all that were sent before are answered
+# Of a probe's users, who are there when the others come. An overloaded stack stays overloaded: what
+# refuses has less time to answer. So each probe's users come to one that is not.
+RESTED = 0.75
 # Where a search begins that follows another of the same lever and pattern: below its result, by
 # chance, so that all repeats together know the capacity better than to the precision of one.
 BELOW = (0.85, 0.95)
@@ -160,6 +163,8 @@ def _probe(loop: ClosedLoop, users: int, plan: Plan) -> tuple[dict[str, Any], Ou
     def hopeless(lines: Lines) -> bool:
         return judge.hopeless(recording.summary(lines), users, plan.seconds)
 
+    if loop.users > RESTED * users:
+        loop.move(round(RESTED * users), RAMP_UP, SETTLE)
     stretch = loop.hold(
         users, ramp_up=RAMP_UP, settle=SETTLE, warm_up=0, seconds=plan.seconds, hopeless=hopeless
     )

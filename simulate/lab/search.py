@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 FIRST_PROBE = 1000  # users
-GROWTH = 2.0  # of the bracket, where nothing is known
+GROWTH = 2.0  # of the bracket at most, and where nothing is known
 MAJORITY = 2  # of 3 probes
 FEWEST = 10  # users; a bracket as narrow is not halved, and fewer are not tried
 
@@ -36,8 +36,8 @@ class Capacity:
 class Search:
     """One search; ``probe`` measures a number of users.
 
-    ``first`` and ``growth`` say where the bracket begins, ``repeated`` whether its ends are probed
-    until the majority is known.
+    ``first`` and ``growth`` say where the bracket begins (its growth itself grows), ``repeated``
+    whether its ends are probed until the majority is known.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Search:
         self._precision = precision
         self._most = most
         self._first = min(first, most)
-        self._growth = growth
+        self._growth = self._step = growth
         self._repeated = repeated
         self._outcomes: defaultdict[int, list[Outcome]] = defaultdict(list)
 
@@ -74,13 +74,17 @@ class Search:
         if bad is None:
             return None if good == self._most else self._higher(good)
         if not good and bad > FEWEST:
-            return max(FEWEST, round(bad / self._growth))
+            return max(FEWEST, round(bad / self._next_step()))
         if good and bad - good > max(self._precision * good, FEWEST):
             return (good + bad) // 2
         return next((users for users in (good, bad) if users and self._is_unsure(users)), None)
 
     def _higher(self, good: int) -> int:
-        return min(round(good * self._growth), self._most) if good else self._first
+        return min(round(good * self._next_step()), self._most) if good else self._first
+
+    def _next_step(self) -> float:
+        step, self._step = self._step, min(GROWTH, self._step * self._growth)
+        return step
 
     def _bracket(self) -> tuple[int, int | None]:
         """The highest number that holds, and the lowest that does not; 0 and None for none."""

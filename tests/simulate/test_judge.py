@@ -22,7 +22,7 @@ CELL = {
     "rate": 0,
     "start": "warm",
     "window": SUMMARY,
-    "phases": {"arrival": SUMMARY, "warm-up": SUMMARY, "window": SUMMARY},
+    "phases": {name: dict(SUMMARY) for name in ("arrival", "warm-up", "window")},
     "halves_apart": 0.4,
     "cpu": {"generator": {"mean": 30.0, "max": 40.0}, "flask": {"mean": 95.0, "max": 99.0}},
     "machine_load": {"idle_mean": 40.0, "idle_min": 30.0, "steal_mean": 1.0},
