@@ -53,8 +53,15 @@ simulate: .venv/.simulate ## start Locust's page against the running stack
 	  --web-host "$${BIND_ADDRESS:-127.0.0.1}" --web-port "$${LOCUST_PORT:-8089}"'
 
 .PHONY: experiments
-experiments: .venv/.local .venv/.simulate ## measure the matrix (ARGS=--help: how to choose from it)
+experiments: .venv/.local .venv/.simulate ## how many users does each setting carry? (ARGS=--quick: coarse; ARGS=--help)
 	@$(SET_PYTHONPATH) .venv/bin/python -m lab $(ARGS)
+
+# A and B: a revision, . (the working tree) or SETTING=VALUE.
+A ?= HEAD
+B ?= .
+.PHONY: compare
+compare: .venv/.local .venv/.simulate ## is B faster than A? (A=HEAD~1 B=. or A=MEMORY_CACHE=on B=MEMORY_CACHE=off)
+	@$(SET_PYTHONPATH) .venv/bin/python -m lab.compare "$(A)" "$(B)" $(ARGS)
 
 .PHONY: logs
 logs: ## follow the logs of the containers
@@ -77,8 +84,12 @@ soak: .venv/.tests ## ten minutes of random faults
 benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (11 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python benchmarks/load.py
 
+.PHONY: benchmark-client
+benchmark-client: .venv/.local .venv/.simulate ## measure what a request costs the load generator (1 minute)
+	$(SET_PYTHONPATH) .venv/bin/python benchmarks/http_client.py
+
 .PHONY: benchmark-serve
-benchmark-serve: .venv/.local ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
+benchmark-serve: .venv/.local .venv/.simulate ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python benchmarks/serve.py
 
 .PHONY: lint

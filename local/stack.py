@@ -52,6 +52,7 @@ class Replica(Child):
     """A gunicorn with its workers; ``url`` reaches it without nginx.
 
     ``app`` is a module and its variable in ``folder``; a benchmark serves another one than Flask's.
+    ``room`` is the folder flask/ whose wsgi.py starts it.
     """
 
     def __init__(
@@ -60,13 +61,14 @@ class Replica(Child):
         port: int,
         log_dir: Path,
         environ: Mapping[str, str],
-        folder: Path = ROOT / "flask",
+        folder: Path | None = None,
         app: str = "wsgi:app",
+        room: Path = ROOT / "flask",
     ) -> None:
         super().__init__(
             name,
             [
-                *(sys.executable, ROOT / "flask" / "wsgi.py", "--chdir", folder),
+                *(sys.executable, room / "wsgi.py", "--chdir", folder or room),
                 *("--bind", f"127.0.0.1:{port}", app),
             ],
             log_dir / f"{name}.log",
@@ -89,8 +91,12 @@ class Stack:
         data_dir: str | os.PathLike,
         environ: Mapping[str, str] = os.environ,
         say: Callable[[str], None] = print,
+        served: Path = ROOT,
     ) -> None:
-        """Check the settings in ``environ``; raises ConfigError. ``say`` gets progress lines."""
+        """Check the settings in ``environ``; raises ConfigError. ``say`` gets progress lines.
+
+        ``served`` is the checkout whose flask/ and nginx/ run; the rest is of this one.
+        """
         self.data_dir = Path(data_dir).resolve()
         self.log_dir = self.data_dir / "log"
         self.settings = Settings.from_env(environ)
@@ -99,6 +105,7 @@ class Stack:
         self._environ.pop("POSTGRES_PASSWORD_FILE", None)
         check_rooms(self._environ)
         self._say = say
+        self._served_folder = served
         self.user = unprivileged_user()
         self._lock_file = None
         self._children: list[Child] = []
@@ -300,7 +307,7 @@ class Stack:
             )
         ]
         self.replicas = [
-            Replica(name, port, self.log_dir, environ)
+            Replica(name, port, self.log_dir, environ, room=self._served_folder / "flask")
             for name, port in zip(names, flask_ports, strict=True)
         ]
         self.nginx = Nginx(
@@ -310,6 +317,7 @@ class Stack:
             upstreams=["{}:{}".format(*replica.address) for replica in self.replicas],
             environ=self._environ,
             run_as=self.user,
+            room=self._served_folder / "nginx",
         )
         self._children = [
             self.postgres.initdb,

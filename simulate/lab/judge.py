@@ -1,76 +1,131 @@
-"""When a run counts, and what is expected of one that does: all limits stand here."""
+"""When a measurement counts, what it must not be called, and what users may expect.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+All limits stand here.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
-from lab.plan import DEFAULTS, Cell
+# The service level: what users may expect from the end of the arrival on.
+P95_MS = 250.0  # of right answers
+GOOD_SHARE = 0.999  # of all requests: answered right within 2 s
 
-# A run is INVALID beyond these: its numbers would tell of the generator, not of the stack.
-GENERATOR_CPU = 90.0  # percent of one CPU, mean over the window, of any process of the generator
-COUNTS_APART = 0.005  # Locust's and nginx's numbers of requests, relative
+# A cell is INVALID beyond these: its numbers would tell of the generator, not of the stack.
+GENERATOR_CPU = 90.0  # percent of one core, mean over the window, of any process of the generator
+COUNTS_APART = 0.005  # the generator's and nginx's numbers of requests, relative
 WINDOW_SHORT = 0.9  # of the planned seconds
 
+# A cell beyond these is kept and flagged.
+LEAST_IDLE = 5.0  # percent of all cores; with less, times tell of the queue for a core
+SUSTAINED = 0.99  # of an open loop's rate
+SEND_LAG_MS = 1.0  # p99
+UNSTEADY_TIERS = 2.0  # percentage points between the halves of the window
 
-@dataclass(frozen=True)
-class ServiceLevel:
-    """What users may expect where ``applies`` says so."""
-
-    name: str
-    applies: Callable[[Cell], bool]
-    p95_ms: float
-    failures: int = 0
+Result = Mapping[str, Any]
 
 
-# What --find-limit looks for.
-LIMIT = ServiceLevel("default settings", lambda cell: cell.levers == DEFAULTS.levers, p95_ms=250)
-EDGE_OFF = ServiceLevel(
-    "default settings, up to 1,000 users",
-    lambda cell: LIMIT.applies(cell) and 0 < cell.users <= 1000,
-    p95_ms=LIMIT.p95_ms,
-)
-EDGE_ON = ServiceLevel(
-    "edge cache on, up to 10,000 users",
-    lambda cell: cell.levers == replace(DEFAULTS, edge=True).levers and 0 < cell.users <= 10_000,
-    p95_ms=100,
-)
-SERVICE_LEVELS = (EDGE_OFF, EDGE_ON)
+def missed(summary: Result) -> list[str]:
+    """How a stretch misses the service level, each with the number."""
+    if not summary["sent"]:
+        return ["no request was sent"]
+    problems = []
+    p95 = summary["p95_ms"]
+    if p95 is not None and p95 > P95_MS:
+        problems.append(f"p95 {p95:.0f} ms > {P95_MS:.0f} ms")
+    if summary["good_share"] < GOOD_SHARE:
+        share = f"{100 * summary['good_share']:.2f} %"
+        problems.append(f"{share} good answers < {100 * GOOD_SHARE:.1f} %")
+    return problems
 
 
-def invalid(result: Mapping[str, Any]) -> list[str]:
-    """Reasons why the numbers of a run are not to be used; none for a good run."""
-    cell, plan, window = result["cell"], result["plan"], result["window"]
-    reasons = []
-    if not window["requests"]:
+def hopeless(summary: Result, users: int, seconds: float) -> bool:
+    """Whether a window misses the level already, whatever its other seconds bring.
+
+    A user sends one request a second at most.
+    """
+    return summary["failed"] > (1 - GOOD_SHARE) * users * seconds
+
+
+def verdict(cell: Result) -> str:
+    """kept, missed or not judged: a cell that does not count, or that began with cold caches."""
+    if cell["invalid"] or cell["start"] == "cold":
+        return "not judged"
+    if any(flag.startswith("UNSUSTAINED") for flag in cell["flags"]):
+        return "not judged"
+    return "missed" if problems(cell) else "kept"
+
+
+def problems(cell: Result) -> list[str]:
+    """How a cell misses the service level in its warm-up or window."""
+    phases = [(name, cell["phases"][name]) for name in ("warm-up", "window")]
+    return [
+        f"{name}: {problem}"
+        for name, summary in phases
+        if summary["seconds"]
+        for problem in missed(summary)
+    ]
+
+
+def generator_limits(part: Result) -> list[str]:
+    """Processes of the generator that were at the end of their core."""
+    return [
+        f"{name} used {cpu['mean']:.0f} % CPU, more than {GENERATOR_CPU:.0f} %"
+        for name, cpu in part["cpu"].items()
+        if name.startswith("generator") and cpu["mean"] > GENERATOR_CPU
+    ]
+
+
+def invalid(cell: Result, processes: int, seconds: float) -> list[str]:
+    """Reasons why a cell's numbers are not to be used; none for a good one.
+
+    ``processes`` and ``seconds`` are what was planned.
+    """
+    window = cell["window"]
+    if not window["sent"]:
         return ["no request was measured"]
-    for name, cpu in result["cpu"].items():
-        if name.startswith("generator") and cpu["mean"] > GENERATOR_CPU:
-            reasons.append(f"{name} used {cpu['mean']:.0f} % CPU, more than {GENERATOR_CPU:.0f} %")
-    workers = 1 if cell["rate"] else plan["processes"]
+    reasons = generator_limits(cell)
+    workers = 1 if cell["rate"] else processes
     if window["fewest_workers"] < workers:
         reasons.append(f"{window['fewest_workers']} of {workers} workers were left")
     if window["fewest_users"] < cell["users"]:
         reasons.append(f"{window['fewest_users']} of {cell['users']} users were there")
-    if window["seconds"] < WINDOW_SHORT * plan["seconds"]:
-        reasons.append(f"{window['seconds']:.0f} s of {plan['seconds']} s were measured")
-    total, logged = result["total"], result["nginx"]["requests"]
-    sent = total["requests"] + total["cut_off"]
-    if abs(sent - logged) > COUNTS_APART * max(sent, logged):
-        reasons.append(f"the generator sent {sent} requests, nginx logged {logged}")
-    wrong = [error for error in result["errors"] if "wrong answer" in error["error"]]
-    reasons += [f"{error['count']} times: {error['error']}" for error in wrong]
+    if window["seconds"] < WINDOW_SHORT * seconds:
+        reasons.append(f"{window['seconds']:.0f} s of {seconds} s were measured")
+    reasons += counts_apart(cell["nginx"])
+    wrong = sum(phase["failures"].get("wrong", 0) for phase in cell["phases"].values())
+    if wrong:
+        reasons.append(f"{wrong} wrong answers")
     return reasons
 
 
-def missed(result: Mapping[str, Any], levels: tuple[ServiceLevel, ...]) -> list[str]:
-    """Service levels that apply to the cell and were not kept, each with the number."""
-    cell, window = Cell(**result["cell"]), result["window"]
-    problems = []
-    for level in levels:
-        if not level.applies(cell):
-            continue
-        if window["p95_ms"] > level.p95_ms:
-            problems.append(f"{level.name}: p95 {window['p95_ms']:.0f} ms > {level.p95_ms:.0f} ms")
-        if window["failures"] > level.failures:
-            problems.append(f"{level.name}: {window['failures']} failures > {level.failures}")
-    return problems
+def counts_apart(nginx: Result) -> list[str]:
+    """Whether nginx logged as many requests as the generator sent."""
+    sent, logged = nginx["sent"], nginx["requests"]
+    if abs(sent - logged) > COUNTS_APART * max(sent, logged):
+        return [f"the generator sent {sent} requests, nginx logged {logged}"]
+    return []
+
+
+def flags(cell: Result) -> list[str]:
+    """What the numbers of a cell must not be taken for."""
+    found = []
+    idle = cell["machine_load"]["idle_mean"]
+    if not cell["rate"] and idle is not None and idle < LEAST_IDLE:
+        found.append(f"SATURATED: {idle:.1f} % of the cores idle, its times are not a result")
+    found += _unsustained(cell)
+    if cell["start"] == "warm" and cell["halves_apart"] > UNSTEADY_TIERS:
+        apart = f"{cell['halves_apart']:.1f} percentage points"
+        found.append(f"UNSTEADY: a tier's share moved by {apart} within the window")
+    return found
+
+
+def _unsustained(cell: Result) -> list[str]:
+    """In an open loop whose rate isn't kept times grow with the length of the run."""
+    if not cell["rate"]:
+        return []
+    answered, lag = cell["window"]["answered_per_second"], cell["window"]["send_lag_p99_ms"]
+    if answered < SUSTAINED * cell["rate"]:
+        return [f"UNSUSTAINED: {answered:.0f} of {cell['rate']} requests/s were answered"]
+    if lag is not None and lag > SEND_LAG_MS:
+        return [f"UNSUSTAINED: requests were sent {lag:.3g} ms late (p99)"]
+    return []

@@ -1,203 +1,296 @@
-"""Measures one cell: starts the load generator, samples the stack beside it, sums up."""
+"""Measures a stack under load: starts the generator, looks at the stack beside it, sums up."""
 
-import itertools
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from processes import Child, free_ports
 
-from lab import judge, recording
-from lab.plan import Cell, Plan
+from lab import recording, sampling
 from lab.stacks import MeasuredStack
-from users.api import ApiError, Client
 from users.patterns import PATTERNS
 
 FOLDER = Path(__file__).parents[1]
 TICK = 1.0  # seconds between samples
-WARMERS = 8  # connections that fill the caches
-RAMP_SLACK = 30  # seconds more than planned until all users are there
+CLOSEST = 0.3  # seconds between two samples at least; CPU times have steps of 10 ms
+POLL = 0.2  # seconds between two looks at the recording
+RAMP_SLACK = 30  # seconds more than planned until all users are there, Locust's start included
 STOP_TIMEOUT = 10  # seconds for requests under way at the end
 
+Lines = Sequence[recording.Line]
 
-def measure(cell: Cell, plan: Plan, stack: MeasuredStack) -> dict[str, Any]:
-    """The result of a cell on a stack that runs with its settings."""
-    averages = stack.expected_averages()
-    if cell.start == "warm":
-        _fill_caches(cell, stack, sorted(averages))
-    with tempfile.TemporaryDirectory(prefix="simulate-") as folder:
-        expected = Path(folder, "averages.json")
-        expected.write_text(json.dumps(averages))
-        recorded = Path(folder, "recording.jsonl")
-        environ = os.environ | {"EXPECTED_AVERAGES": str(expected), "RECORDING": str(recorded)}
-        log_path = Path(folder, "generator.log")
-        generator = Child(
-            "generator", _command(cell, plan, stack.url), log_path, environ=environ, grace=30
+
+class GeneratorError(Exception):
+    """The load generator ended or recorded nothing; the text is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """When users began to come, when all were there, and what was measured: Unix times."""
+
+    begins: float
+    arrived: float
+    starts: float
+    ends: float
+
+
+class Generator:
+    """A process that sends requests and records them, and samples of the stack beside it."""
+
+    def __init__(
+        self,
+        stack: MeasuredStack,
+        averages: Mapping[str, Sequence[float]],
+        command: Sequence[str | os.PathLike],
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """``averages`` are the right answers; ``environ`` is added to the process's variables."""
+        self._stack = stack
+        self._averages = averages
+        self._command = command
+        self._environ = dict(environ or {})
+        self._samples: list[sampling.Sample] = []
+
+    def __enter__(self) -> "Generator":
+        with ExitStack() as starting:
+            folder = Path(starting.enter_context(tempfile.TemporaryDirectory(prefix="simulate-")))
+            averages = folder / "averages.json"
+            averages.write_text(json.dumps(self._averages))
+            self._load = folder / "load.json"
+            self._recording = folder / "recording.jsonl"
+            files = {
+                "EXPECTED_AVERAGES": str(averages),
+                "LOAD": str(self._load),
+                "RECORDING": str(self._recording),
+            }
+            self.process = Child(
+                "generator",
+                self._command,
+                folder / "generator.log",
+                environ=os.environ | files | self._environ,
+                grace=30,
+            )
+            starting.callback(self.process.stop)
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    @property
+    def lines(self) -> Lines:
+        """What is recorded so far."""
+        return recording.read(self._recording)
+
+    @property
+    def last_time(self) -> float:
+        """Unix time when the last recorded second ends; 0 if there is none."""
+        return _last(self.lines)
+
+    def samples(self, start: float, end: float) -> list[sampling.Sample]:
+        """Those of a stretch, and the ones at its edges."""
+        return [
+            sample
+            for sample in self._samples
+            if start - TICK / 2 <= sample["time"] <= end + TICK / 2
+        ]
+
+    def wait(self, condition: Callable[[Lines], bool], seconds: float) -> bool:
+        """Look at the stack until the recording is as wanted; False if time is up.
+
+        Raises GeneratorError if the generator ends before.
+        """
+        deadline = time.monotonic() + seconds
+        self._sample()
+        while not condition(self.lines):
+            if not self.process.running and not condition(self.lines):
+                raise GeneratorError(self.process.obituary())
+            if time.monotonic() > deadline:
+                return False
+            if time.time() >= self._samples[-1]["time"] + TICK:
+                self._sample()
+            time.sleep(POLL)
+        self._sample()
+        return True
+
+    def _sample(self) -> None:
+        if not self._samples or time.time() >= self._samples[-1]["time"] + CLOSEST:
+            self._samples.append(sampling.sample(self._stack, self.process.pid))
+
+
+class ClosedLoop(Generator):
+    """A running Locust whose number of users is moved up and down."""
+
+    def __init__(
+        self,
+        stack: MeasuredStack,
+        averages: Mapping[str, Sequence[float]],
+        locust_file: Path,
+        processes: int = 1,
+    ) -> None:
+        files = f"{locust_file},{FOLDER / 'lab' / 'record_locust.py'}"
+        command = [sys.executable, "-m", "locust", "-f", files, "--host", stack.url, "--headless"]
+        command += ["--stop-timeout", str(STOP_TIMEOUT), "--only-summary"]
+        super().__init__(stack, averages, [*command, *_workers(processes)])
+        self.users = 0
+        self._counted = 0.0  # Unix time until which nginx's log was compared
+
+    def hold(
+        self,
+        users: int,
+        *,
+        ramp_up: float,
+        settle: float,
+        warm_up: float,
+        seconds: float,
+        hopeless: Callable[[Lines], bool] = lambda _: False,
+    ) -> Stretch:
+        """Let so many users come or go in ``ramp_up`` seconds, and measure them.
+
+        The arrival ends ``settle`` seconds after all are there. The window ends early when its
+        lines are ``hopeless``. If not all users come, those who are there are measured.
+        """
+        begins = self.last_time
+        settled = self.move(users, ramp_up, settle)
+        starts = self._after(settled, warm_up)
+        self.wait(
+            lambda lines: (
+                _last(lines) >= starts + seconds - TICK / 2
+                or hopeless(recording.between(lines, starts, _last(lines)))
+            ),
+            seconds + RAMP_SLACK,
         )
-        try:
-            generator.start()
-            samples, start, end = _watch(cell, plan, stack, generator, recorded)
-        finally:
-            generator.stop()
-        lines = recording.read(recorded)
-        if not lines:
-            raise ApiError(f"the generator recorded nothing: {log_path.read_text()[-1000:]}")
-    return _result(cell, plan, stack, lines, samples, start, end)
+        return Stretch(begins, settled, starts, self.last_time)
+
+    def drain(self) -> dict[str, Any]:
+        """Let all users go: nginx's log since the last call, and how many requests it must have."""
+        last = self.move(0, 1.0, TICK)
+        sent = _sent(recording.between(self.lines, self._counted, last))
+        self._counted = last
+        return self._stack.read_log(sent) | {"sent": sent}
+
+    def move(self, users: int, ramp_up: float, settle: float) -> float:
+        """Let so many users come or go; returns when they have settled, as Unix time."""
+        spawn_rate = max(1.0, abs(users - self.users) / ramp_up)
+        self.users = users
+        unfinished = self._load.with_suffix(".part")
+        unfinished.write_text(json.dumps({"users": users, "spawn_rate": spawn_rate}))
+        unfinished.rename(self._load)
+        if not self.process.wanted:
+            self.process.start()
+        self.wait(lambda lines: bool(lines) and lines[-1]["users"] == users, ramp_up + RAMP_SLACK)
+        return self._after(self.last_time, settle)
+
+    def _after(self, moment: float, seconds: float) -> float:
+        """Wait until a line ends so much later; its time."""
+        if seconds:
+            self.wait(lambda lines: _last(lines) >= moment + seconds - TICK / 2, RAMP_SLACK)
+        return self.last_time
 
 
-def _fill_caches(cell: Cell, stack: MeasuredStack, locations: Sequence[str]) -> None:
-    """Ask once for every location: the load itself would take minutes to do so.
-
-    Users with the patterns fixed and weighted ask for so few that the warm-up is enough.
-    """
-    if cell.pattern in ("fixed", "weighted") or not (cell.cache or cell.edge):
-        return
-
-    def ask(part: Sequence[str]) -> None:
-        with Client(stack.url) as client:
-            for location in part:
-                client.query(location)
-
-    with ThreadPoolExecutor(WARMERS) as executor:
-        list(executor.map(ask, [locations[number::WARMERS] for number in range(WARMERS)]))
-    stack.read_log(len(locations))
+def closed_loop_file(pattern: str) -> Path:
+    """The Locust file with a pattern's users."""
+    return FOLDER / PATTERNS[pattern].locust_file
 
 
-def _command(cell: Cell, plan: Plan, url: str) -> list[str]:
-    if cell.rate:
-        seconds = str(plan.warm_up + plan.seconds)
-        options = ["--host", url, "--pattern", cell.pattern, "--rate", str(cell.rate)]
-        options += ["--seconds", seconds]
-        return [sys.executable, "-m", "lab.record_open_loop", *options]
-    locust_file = FOLDER / PATTERNS[cell.pattern].locust_file
-    files = f"{locust_file},{FOLDER / 'lab' / 'record_locust.py'}"
-    return [
-        *(sys.executable, "-m", "locust", "-f", files, "--host", url, "--headless"),
-        *("--users", str(cell.users), "--spawn-rate", str(plan.spawn_rate)),
-        *("--stop-timeout", str(STOP_TIMEOUT), "--only-summary"),
-        *(_worker_options(plan.processes) if plan.processes > 1 else ()),
-    ]
+def closed_cell(
+    loop: ClosedLoop, users: int, ramp_up: float, warm_up: float, seconds: float
+) -> dict[str, Any]:
+    """What a cell of a closed loop measured; afterwards no user is left."""
+    stretch = loop.hold(users, ramp_up=ramp_up, settle=0, warm_up=warm_up, seconds=seconds)
+    lines = loop.lines
+    return _cell(loop, lines, stretch) | {"nginx": loop.drain()}
 
 
-def _worker_options(processes: int) -> list[str]:
+def open_cell(
+    stack: MeasuredStack,
+    averages: Mapping[str, Sequence[float]],
+    pattern: str,
+    rate: int,
+    warm_up: float,
+    seconds: float,
+) -> dict[str, Any]:
+    """What a cell of an open loop measured."""
+    command = [sys.executable, "-m", "lab.record_open_loop", "--host", stack.url]
+    command += ["--pattern", pattern, "--rate", str(rate), "--seconds", str(warm_up + seconds)]
+    with Generator(stack, averages, command) as generator:
+        generator.process.start()
+        generator.wait(lambda _: not generator.process.running, warm_up + seconds + RAMP_SLACK)
+        lines = generator.lines
+        if generator.process.running or not lines:
+            raise GeneratorError(f"the open loop of {rate} requests/s did not end in time")
+        begins = lines[0]["time"] - lines[0]["seconds"]
+        starts = begins + warm_up
+        stretch = Stretch(begins, begins, starts, starts + seconds)
+        result = _cell(generator, lines, stretch)
+        sent = _sent(lines)
+        return result | {"nginx": stack.read_log(sent) | {"sent": sent}}
+
+
+def window(generator: Generator, start: float, end: float) -> dict[str, Any]:
+    """Answers, processes, machine and connections between two moments."""
+    samples = generator.samples(start, end)
+    return {
+        "window": recording.summary(recording.between(generator.lines, start, end)),
+        "cpu": sampling.cpu(samples),
+        "machine_load": sampling.machine_load(samples),
+        "connections": sampling.connections(samples),
+    }
+
+
+def halves_apart(lines: Lines) -> float:
+    """The largest difference of a tier's share between both halves, in percentage points."""
+    middle = len(lines) // 2
+    first, second = (_tier_shares(half) for half in (lines[:middle], lines[middle:]))
+    return max((abs(first[tier] - second[tier]) for tier in first), default=0.0)
+
+
+def _tier_shares(lines: Lines) -> dict[str, float]:
+    tiers = recording.summary(lines)["tiers"]
+    total = sum(tiers.values()) or 1
+    return {tier: 100 * count / total for tier, count in tiers.items()}
+
+
+def _cell(generator: Generator, lines: Lines, stretch: Stretch) -> dict[str, Any]:
+    lines = recording.between(lines, stretch.begins, stretch.ends)
+    began = lines[0]["time"] - lines[0]["seconds"] if lines else stretch.begins
+    edges = {
+        "arrival": (stretch.begins, stretch.arrived),
+        "warm-up": (stretch.arrived, stretch.starts),
+        "window": (stretch.starts, stretch.ends),
+    }
+    phases = {name: recording.between(lines, *times) for name, times in edges.items()}
+    return {
+        **window(generator, stretch.starts, stretch.ends),
+        "phases": {name: recording.summary(part) for name, part in phases.items()},
+        "series": recording.series(lines),
+        "window_starts": stretch.starts - began,
+        "window_ends": stretch.ends - began,
+        "halves_apart": halves_apart(phases["window"]),
+    }
+
+
+def _sent(lines: Lines) -> int:
+    """How many requests nginx must have seen."""
+    whole = recording.summary(lines)
+    return whole["sent"] + whole["cut_off"] - whole.get("unsent", 0)
+
+
+def _last(lines: Lines) -> float:
+    """When the last line ends; 0 if there is none."""
+    return lines[-1]["time"] if lines else 0.0
+
+
+def _workers(processes: int) -> list[str]:
     """Locust's own master would listen on port 5557, which another Locust may have."""
+    if processes == 1:
+        return []
     port = str(free_ports(1)[0])
     return ["--processes", str(processes), "--master-bind-port", port, "--master-port", port]
-
-
-def _watch(
-    cell: Cell, plan: Plan, stack: MeasuredStack, generator: Child, recorded: Path
-) -> tuple[list[dict[str, Any]], float, float]:
-    """Sample until the measured seconds are over: the samples, and the window in Unix time."""
-    samples = []
-    start = 0.0
-    give_up = time.time() + cell.users / plan.spawn_rate + RAMP_SLACK
-    while generator.running:
-        now = time.time()
-        samples.append(_sample(stack, generator))
-        lines = recording.read(recorded)
-        if not start and not cell.rate:
-            if now > give_up or (lines and lines[-1]["users"] >= cell.users):
-                start = now + plan.warm_up
-        elif start and now >= start + plan.seconds + TICK:
-            break
-        time.sleep(max(0.0, now + TICK - time.time()))
-    generator.stop()
-    if cell.rate:
-        lines = recording.read(recorded)
-        start = lines[0]["time"] + plan.warm_up if lines else 0.0
-    return samples, start, start + plan.seconds
-
-
-def _sample(stack: MeasuredStack, generator: Child) -> dict[str, Any]:
-    roots = stack.processes()
-    if generator.pid:
-        roots["generator"] = generator.pid
-        with_children = psutil.Process(generator.pid).children()
-        roots |= {f"generator {n}": child.pid for n, child in enumerate(with_children, 1)}
-    opened, active = stack.connections()
-    return {
-        "time": time.time(),
-        "cpu_seconds": ProcessTimes(roots).read(),
-        "connections": opened,
-        "active": active,
-    }
-
-
-def _result(
-    cell: Cell,
-    plan: Plan,
-    stack: MeasuredStack,
-    lines: list[recording.Line],
-    samples: list[dict[str, Any]],
-    start: float,
-    end: float,
-) -> dict[str, Any]:
-    inside = [sample for sample in samples if start <= sample["time"] <= end + TICK]
-    connections = [sample["connections"] for sample in inside] or [0]
-    result = {
-        "cell": asdict(cell),
-        "plan": asdict(plan),
-        "total": {name: lines[-1][name] for name in ("requests", "failures", "cut_off")},
-        "window": recording.window(lines, start, end),
-        "window_starts": start - lines[0]["time"],
-        "series": recording.series(lines),
-        "errors": lines[-1].get("errors", []),
-        "nginx": stack.read_log(lines[-1]["requests"] + lines[-1]["cut_off"]),
-        "cpu": _cpu(inside),
-        "connections": {
-            "mean": sum(connections) / len(connections),
-            "max": max(connections),
-            "max_active": max((sample["active"] for sample in inside), default=0),
-        },
-    }
-    result["invalid"] = judge.invalid(result)
-    return result
-
-
-def _cpu(samples: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Percent of one CPU for each group of processes: mean, and the busiest second."""
-    usage = {}
-    for name in samples[0]["cpu_seconds"] if samples else ():
-        points = [
-            (sample["time"], sample["cpu_seconds"][name])
-            for sample in samples
-            if name in sample["cpu_seconds"]
-        ]
-        rates = [100 * (b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(points)]
-        if rates:
-            mean = 100 * (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0])
-            usage[name] = {"mean": mean, "max": max(rates)}
-    return usage
-
-
-class ProcessTimes:
-    """CPU seconds of groups of processes, each a root and its descendants."""
-
-    def __init__(self, roots: dict[str, int]) -> None:
-        self._roots = {pid: name for name, pid in roots.items()}
-
-    def read(self) -> dict[str, float]:
-        """CPU seconds so far, those of children that have ended included."""
-        parents, seconds = {}, {}
-        for process in psutil.process_iter(["ppid", "cpu_times"]):
-            times = process.info["cpu_times"]
-            if times:
-                parents[process.pid] = process.info["ppid"]
-                seconds[process.pid] = sum(times[:4])  # user, system, and the same of children
-        totals: dict[str, float] = dict.fromkeys(self._roots.values(), 0.0)
-        for pid, spent in seconds.items():
-            ancestor = pid
-            while ancestor and ancestor not in self._roots:
-                ancestor = parents.get(ancestor, 0)
-            if ancestor:
-                totals[self._roots[ancestor]] += spent
-        return totals

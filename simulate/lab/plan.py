@@ -1,141 +1,170 @@
-"""Which experiments to run: cells of a matrix, and the plan that all cells of a run share.
+"""Which experiments to run: settings of the stack, and the cells and searches that use them.
 
-A cell is one experiment: who asks for what, and how the levers stand. A lever is a setting of the
-stack that experiments move: replicas, pool, cache, edge cache.
+A lever is a setting of the stack that is moved to see what it buys. A cell is a measurement of one
+lever under a given load; a search finds the highest number of users that a lever carries.
 """
 
-import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-DEFAULT_PATTERNS = ("random", "fixed", "weighted")  # of the matrix; --patterns names others
-QUICK_USERS = (300, 1000)
+DEFAULT = "default settings"
+CACHE_OFF = "cache off"
 
 
 class PlanError(ValueError):
-    """A selection that makes no sense; the text is one line for the user."""
+    """What is asked for makes no sense, or not in that folder; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the levers of a stack stand; the defaults are the stack's own."""
+
+    replicas: int = 3
+    pooling: bool = True
+    cache: bool = True  # Redis, and the replicas' memory in front of it
+    memory: bool = True
+    edge: bool = False
+    pool_max: int = 15
+    workers: int = 1  # processes of each replica
+
+    @property
+    def words(self) -> str:
+        """The levers for people."""
+        parts = [_number(self.replicas, "replica"), "pool" if self.pooling else "no pool"]
+        parts.append("cache" if self.cache else "no cache")
+        if self.cache:
+            parts.append("memory" if self.memory else "no memory")
+        parts.append("edge cache" if self.edge else "no edge cache")
+        if self.pool_max != Setting.pool_max:
+            parts.append(f"POOL_MAXCONN={self.pool_max}")
+        if self.workers != Setting.workers:
+            parts.append(f"{_number(self.workers, 'worker')} each")
+        return ", ".join(parts)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables with which a stack runs like this."""
+        return {
+            "FLASK_REPLICAS": str(self.replicas),
+            "USE_POOLING": _on(self.pooling),
+            "CACHE": _on(self.cache),
+            "MEMORY_CACHE": _on(self.memory),
+            "EDGE_CACHE": _on(self.edge),
+            "POOL_MINCONN": str(min(5, self.pool_max)),
+            "POOL_MAXCONN": str(self.pool_max),
+            "WEB_CONCURRENCY": str(self.workers),
+        }
+
+
+LEVERS = {  # in the order of the report's table
+    DEFAULT: Setting(),
+    "1 replica": Setting(replicas=1),
+    "2 replicas": Setting(replicas=2),
+    "edge cache on": Setting(edge=True),
+    "memory off (Redis alone)": Setting(memory=False),
+    CACHE_OFF: Setting(cache=False),
+    "cache off, pool off": Setting(cache=False, pooling=False),
+    "cache off, POOL_MAXCONN=1": Setting(cache=False, pool_max=1),
+    "cache off, POOL_MAXCONN=5": Setting(cache=False, pool_max=5),
+    "WEB_CONCURRENCY=2": Setting(workers=2),
+}
+# What a lever's effect is measured against. The pool is moved without the cache: a warm one hardly
+# ever asks PostgreSQL.
+REFERENCE = {name: CACHE_OFF if name.startswith(f"{CACHE_OFF},") else DEFAULT for name in LEVERS}
+
+
+@dataclass(frozen=True, order=True)
+class Session:
+    """A stack with a lever's setting, and the pattern of those who use it."""
+
+    lever: str
+    pattern: str
+    repeat: int = 1
+
+    @property
+    def setting(self) -> Setting:
+        return LEVERS[self.lever]
+
+    @property
+    def name(self) -> str:
+        """Says everything about it; a file name."""
+        return f"{self.pattern}_{_slug(self.lever)}_{self.repeat}"
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One experiment."""
+    """One load on a session's stack."""
 
-    pattern: str = "random"
-    users: int = 1000  # of the closed loop; 0 in an open loop
-    rate: int = 0  # requests/s of the open loop; 0 in a closed loop
-    replicas: int = 3
-    pooling: bool = True
-    cache: bool = True
-    edge: bool = False
+    session: Session
+    users: int = 0  # of a closed loop; 0 in an open loop
+    rate: int = 0  # requests/s of an open loop; 0 in a closed loop
     start: str = "warm"  # or cold: the caches are empty when the load begins
-    repeat: int = 1
 
     @property
     def name(self) -> str:
         """Says everything about the cell; a file name."""
         load = f"{self.rate}-per-s" if self.rate else f"{self.users}-users"
-        settings = [
-            f"replicas-{self.replicas}",
-            f"pooling-{_on(self.pooling)}",
-            f"cache-{_on(self.cache)}",
-            f"edge-{_on(self.edge)}",
-        ]
-        return "_".join([self.pattern, load, *settings, self.start, str(self.repeat)])
-
-    @property
-    def levers(self) -> tuple[int, bool, bool, bool]:
-        return self.replicas, self.pooling, self.cache, self.edge
-
-    @property
-    def settings(self) -> str:
-        """The levers in words."""
-        replicas = f"{self.replicas} replica{'s' if self.replicas > 1 else ''}"
-        switches = (("pool", self.pooling), ("cache", self.cache), ("edge", self.edge))
-        return ", ".join([replicas, *(f"{what} {_on(on)}" for what, on in switches)])
-
-
-DEFAULTS = Cell()
-LEVERS = {  # names of what is moved away from DEFAULTS
-    "default settings": {},
-    "1 replica": {"replicas": 1},
-    "no pool": {"pooling": False},
-    "no cache": {"cache": False},
-    "no cache, no pool": {"cache": False, "pooling": False},
-    "with edge cache": {"edge": True},
-}
+        return f"{self.session.name}_{load}_{self.start}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all cells of a run have in common."""
+    """What all measurements of a folder have in common."""
 
+    kind: str  # capacity, quick, cells or open-loop
     target: str  # local: plain processes; compose: containers
     rows: int
-    spawn_rate: int  # users/s
-    warm_up: int  # seconds under full load before the measured ones
-    seconds: int  # measured
-    processes: int  # of the generator
     seed: int  # of the order
+    processes: int  # of the generator
+    spawn_rate: int  # users/s, in cells
+    warm_up: int  # seconds between the arrival and the window, in cells
+    seconds: int  # of the window
+    precision: float  # of a search, relative
+    most_users: int  # of a search
+    settings: dict[str, str]  # variables of the stack that differ from its defaults
+    revision: str
+    machine: dict[str, Any]
+
+    def differences(self, kept: dict[str, Any]) -> list[str]:
+        """The fields in which a kept plan is another one."""
+        return [name for name, value in asdict(self).items() if kept.get(name) != value]
 
 
-def matrix(
-    patterns: Sequence[str], users: Sequence[int], starts: Sequence[str], repeats: int
+def sessions(levers: Iterable[str], patterns: Sequence[str], repeats: int) -> list[Session]:
+    """Every combination, repeat by repeat."""
+    levers = list(levers)
+    return [
+        Session(lever, pattern, repeat)
+        for repeat, lever, pattern in itertools.product(range(1, repeats + 1), levers, patterns)
+    ]
+
+
+def cells(
+    session: Session, users: Iterable[int], rates: Iterable[int], starts: Iterable[str]
 ) -> list[Cell]:
-    """Every combination."""
-    switch = (True, False)
-    return [
-        Cell(pattern, count, 0, replicas, pooling, cache, edge, start, repeat)
-        for pattern, count, replicas, pooling, cache, edge, start, repeat in itertools.product(
-            patterns, users, (1, 3), switch, switch, switch, starts, range(1, repeats + 1)
-        )
-    ]
+    """A session's cells, from a low load to a high one."""
+    loads = [{"users": number} for number in sorted(users)]
+    loads += [{"rate": rate} for rate in sorted(rates)]
+    return [Cell(session, start=start, **load) for start in starts for load in loads]
 
 
-def quick(patterns: Sequence[str]) -> list[Cell]:
-    """The default settings under two loads, and each lever moved by itself.
-
-    Except for the pool, which is moved without the cache: warm caches hardly ever ask PostgreSQL.
-    """
-    few, many = QUICK_USERS
-    moved = [change for change in LEVERS.values() if change != {"pooling": False}]
-    return [
-        cell
-        for pattern in patterns
-        for cell in [
-            Cell(pattern, few),
-            *(dataclasses.replace(DEFAULTS, pattern=pattern, users=many, **m) for m in moved),
-        ]
-    ]
+def shuffle(ordered: Iterable[Session], seed: int) -> list[Session]:
+    """One repeat after the other, each in an order of its own: what drifts meets all alike."""
+    rng = random.Random(seed)
+    return sorted(ordered, key=lambda session: (session.repeat, rng.random()))
 
 
-def open_loop(patterns: Sequence[str], rates: Sequence[int], repeats: int) -> list[Cell]:
-    """The default settings, asked at fixed rates."""
-    return [
-        Cell(pattern, users=0, rate=rate, repeat=repeat)
-        for pattern, rate, repeat in itertools.product(patterns, rates, range(1, repeats + 1))
-    ]
-
-
-def select(cells: Iterable[Cell], conditions: Mapping[str, Sequence[str]]) -> list[Cell]:
-    """The cells whose fields have one of the values; raises PlanError if there are none."""
-    names = [field.name for field in dataclasses.fields(Cell)]
-    for name in conditions:
-        if name not in names:
-            raise PlanError(f"--only {name}=...: expected one of {', '.join(names)}")
-    chosen = [
-        cell
-        for cell in cells
-        if all(_text(getattr(cell, name)) in values for name, values in conditions.items())
-    ]
-    if not chosen:
-        raise PlanError("no cell fits: see --list for all of them")
-    return chosen
-
-
-def _text(value: object) -> str:
-    return _on(value) if isinstance(value, bool) else str(value)
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def _on(value: bool) -> str:
     return "on" if value else "off"
+
+
+def _slug(text: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")

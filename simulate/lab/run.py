@@ -1,144 +1,307 @@
-"""Runs the cells that are not measured yet, each on its own stack, and keeps the results."""
+"""Runs what is not measured yet, a stack and a generator for each session; keeps the results."""
 
 import json
 import os
 import random
-import sys
+import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from processes import StackError
 
-from lab import judge
-from lab.machine import describe
-from lab.measure import measure
-from lab.plan import Cell, Plan, PlanError
+from lab import judge, recording
+from lab.machine import now
+from lab.measure import (
+    ClosedLoop,
+    GeneratorError,
+    Lines,
+    closed_cell,
+    closed_loop_file,
+    open_cell,
+    window,
+)
+from lab.plan import Cell, Plan, PlanError, Session, Setting
+from lab.search import FIRST_PROBE, GROWTH, Outcome, Search
 from lab.stacks import MeasuredStack
+from lab.warm import fill
 from users.api import ApiError
 
-FIRST_PROBE = 200  # users
-PRECISION = 0.05  # of the limit, relative
-SETTINGS = ("POOL_MINCONN", "POOL_MAXCONN", "CACHE_EXPIRY", "MEMORY_CACHE", "WEB_CONCURRENCY")
+FAILURES = (StackError, ApiError, GeneratorError)  # of one session; the others go on
+RAMP_UP = 2.0  # seconds in which a probe's users come or go
+SETTLE = 2.0  # seconds, the budget of a request: then all that were sent before are answered
+# Of a probe's users, who are there when the others come. An overloaded stack stays overloaded: what
+# refuses has less time to answer. So each probe's users come to one that is not.
+RESTED = 0.75
+# Where a search begins that follows another of the same lever and pattern: below its result, by
+# chance, so that all repeats together know the capacity better than to the precision of one.
+BELOW = (0.85, 0.95)
+NARROW = 1.2  # the growth of its bracket
+
+MakeStack = Callable[[Setting], MeasuredStack]
 
 
-class Run:
-    """Measures cells that are not measured yet, and keeps what came out of each."""
+class Results:
+    """The folder of a run: its plan, cells and searches."""
 
-    def __init__(
-        self, folder: Path, plan: Plan, make_stack: Callable[[Cell], MeasuredStack]
-    ) -> None:
-        self._cells = folder / "cells"
-        self._cells.mkdir(parents=True, exist_ok=True)
-        self._plan = plan
-        self._make_stack = make_stack
+    def __init__(self, folder: Path, plan: Plan, command: str) -> None:
+        """Raises PlanError for a folder with another plan, machine or revision."""
+        self.folder = folder
+        self.plan = plan
+        self._command = command
+        path = folder / "plan.json"
+        if path.exists():
+            differences = plan.differences(json.loads(path.read_text()))
+            if differences:
+                what = ", ".join(differences)
+                raise PlanError(f"{folder} was measured with another {what}: choose another --out")
 
-    def known(self, cell: Cell) -> dict[str, Any] | None:
-        """The result of a cell if it is there and valid; raises PlanError for another plan."""
-        path = self._path(cell)
+    def start(self, versions: dict[str, str]) -> None:
+        """Keep the plan, when the first stack runs."""
+        path = self.folder / "plan.json"
         if not path.exists():
-            return None
-        result = json.loads(path.read_text())
-        if result["plan"] != asdict(self._plan):
-            raise PlanError(f"{path} was measured with another plan: choose another --out")
-        return None if result["invalid"] else result
+            _write(path, {"command": self._command, **asdict(self.plan), "versions": versions})
 
-    def result(self, cell: Cell) -> dict[str, Any]:
-        """Measure a cell unless it is known."""
-        return self.known(cell) or self._measure(cell)
+    def known(self, kind: str, name: str) -> dict[str, Any] | None:
+        """A cell or search that is there and valid."""
+        path = self.folder / kind / f"{name}.json"
+        result = json.loads(path.read_text()) if path.exists() else None
+        return None if result is None or result["invalid"] else result
 
-    def _measure(self, cell: Cell) -> dict[str, Any]:
-        started = time.time()
-        with self._make_stack(cell) as stack:
-            result = measure(cell, self._plan, stack)
-            result["versions"] = stack.versions()
-        result["machine"] = describe()
-        result["settings"] = {name: os.environ[name] for name in SETTINGS if name in os.environ}
-        result["took"] = time.time() - started
-        path = self._path(cell)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps(result, indent=1) + "\n")
-        unfinished.rename(path)
-        return result
-
-    def _path(self, cell: Cell) -> Path:
-        return self._cells / f"{cell.name}.json"
+    def keep(self, kind: str, name: str, session: Session, result: dict[str, Any]) -> None:
+        """``kind`` is cells or searches."""
+        common = {
+            "lever": session.lever,
+            "setting": asdict(session.setting),
+            "pattern": session.pattern,
+            "repeat": session.repeat,
+        }
+        origin = {"revision": self.plan.revision, "machine": self.plan.machine}
+        _write(
+            self.folder / kind / f"{name}.json",
+            common | result | origin | {"measured_at": now()},
+        )
 
 
-def run_all(run: Run, cells: Sequence[Cell], seed: int) -> bool:
-    """Measure the cells in an order shuffled by the seed; whether all are good."""
-    order = sorted(cells)
-    random.Random(seed).shuffle(order)
-    known = [result for cell in order if (result := run.known(cell))]
-    missing = [cell for cell in order if not run.known(cell)]
-    print(f"{len(order)} cells, {len(missing)} to measure", flush=True)
-    good = not [result for result in known if not report_problems(result)]
-    started = time.monotonic()
-    for number, cell in enumerate(missing, 1):
+class Progress:
+    """Prints a line for each thing that is done, with the time that is left."""
+
+    def __init__(self, total: int, all_of_them: int, what: str) -> None:
+        self._total, self._done = total, 0
+        self._started = time.monotonic()
+        print(f"{all_of_them} {what}, {total} to measure", flush=True)
+
+    def done(self, text: str) -> None:
+        self._done += 1
+        left = (time.monotonic() - self._started) / self._done * (self._total - self._done)
+        print(f"[{self._done}/{self._total}, {left / 60:.0f} min left] {text}", flush=True)
+
+
+def run_searches(results: Results, sessions: Sequence[Session], make_stack: MakeStack) -> bool:
+    """Search the capacity of each session that is not known; whether all went well."""
+    missing = [session for session in sessions if not results.known("searches", session.name)]
+    progress = Progress(len(missing), len(sessions), "searches")
+    good = True
+    for session in missing:
         try:
-            result = run.result(cell)
-        except (StackError, ApiError) as error:
-            print(f"{cell.name}: {error}", file=sys.stderr)
+            result = _search(results, session, make_stack, _begin(results, session))
+        except FAILURES as error:
             good = False
+            progress.done(f"{session.name}: {error}")
             continue
-        left = (time.monotonic() - started) / number * (len(missing) - number)
-        print(f"[{number}/{len(missing)}, {_minutes(left)} left] {summary(result)}", flush=True)
-        good = report_problems(result) and good
+        results.keep("searches", session.name, session, result)
+        good = good and not result["invalid"]
+        problems = "".join(f"; INVALID: {reason}" for reason in result["invalid"])
+        progress.done(f"{session.name}: {_capacity(result)} users{problems}")
     return good
 
 
-def report_problems(result: dict[str, Any]) -> bool:
-    """Print why a run does not count or which service levels it missed; whether it is good."""
+def _search(
+    results: Results, session: Session, make_stack: MakeStack, begin: tuple[int, float]
+) -> dict[str, Any]:
+    plan, started = results.plan, time.time()
+    probes = []
+    with make_stack(session.setting) as stack, ExitStack() as running:
+        averages = _warm(results, session, stack)
+        locust_file = closed_loop_file(session.pattern)
+        loop = running.enter_context(ClosedLoop(stack, averages, locust_file, plan.processes))
+
+        def probe(users: int) -> Outcome:
+            found, outcome = _probe(loop, users, plan)
+            probes.append(found)
+            answers = f"{found['window']['goodput']:,.0f} good answers/s"
+            reasons = "; ".join(found["reasons"]) or "holds"
+            print(f"    {users:,} users: {answers}; {reasons}", flush=True)
+            return outcome
+
+        first, growth = begin
+        search = Search(
+            probe,
+            precision=plan.precision,
+            most=plan.most_users,
+            first=first,
+            growth=growth,
+            repeated=plan.kind != "quick",
+        )
+        capacity = search.run()
+        nginx = loop.drain()
+    wrong = sum(found["window"]["failures"].get("wrong", 0) for found in probes)
+    return {
+        "capacity": capacity.users,
+        "censored": capacity.censored,
+        "probes": probes,
+        "nginx": nginx,
+        "invalid": judge.counts_apart(nginx) + ([f"{wrong} wrong answers"] if wrong else []),
+        "took": time.time() - started,
+    }
+
+
+def _probe(loop: ClosedLoop, users: int, plan: Plan) -> tuple[dict[str, Any], Outcome]:
+    def hopeless(lines: Lines) -> bool:
+        return judge.hopeless(recording.summary(lines), users, plan.seconds)
+
+    if loop.users > RESTED * users:
+        loop.move(round(RESTED * users), RAMP_UP, SETTLE)
+    stretch = loop.hold(
+        users, ramp_up=RAMP_UP, settle=SETTLE, warm_up=0, seconds=plan.seconds, hopeless=hopeless
+    )
+    arrival = recording.between(loop.lines, stretch.begins, stretch.arrived)
+    found = {"users": users, **window(loop, stretch.starts, stretch.ends)}
+    found["arrival"] = recording.summary(arrival)
+    reasons = judge.missed(found["window"])
+    limits = judge.generator_limits(found)
+    if found["window"]["fewest_users"] < users:
+        limits.append(f"{found['window']['fewest_users']} of {users} users were there")
+    if not reasons and found["window"]["fewest_users"] < users:
+        reasons = limits
+    found["holds"] = not reasons
+    found["reasons"] = reasons + [limit for limit in limits if reasons and limit not in reasons]
+    if not reasons:
+        return found, Outcome.HOLDS
+    return found, Outcome.GENERATOR if limits else Outcome.MISSED
+
+
+def _begin(results: Results, session: Session) -> tuple[int, float]:
+    """The first number of users to probe, and the growth of the bracket from there."""
+    earlier = [
+        found["capacity"]
+        for path in sorted((results.folder / "searches").glob("*.json"))
+        if (found := json.loads(path.read_text()))["lever"] == session.lever
+        and found["pattern"] == session.pattern
+        and found["capacity"]
+    ]
+    if not earlier:
+        return FIRST_PROBE, GROWTH
+    chance = random.Random(f"{results.plan.seed} {session.name}")
+    return max(1, round(statistics.fmean(earlier) * chance.uniform(*BELOW))), NARROW
+
+
+def run_cells(
+    results: Results, sessions: Sequence[Session], cells: Sequence[Cell], make_stack: MakeStack
+) -> bool:
+    """Measure the cells that are not known, session by session; whether all are good."""
+    known = {cell: found for cell in cells if (found := results.known("cells", cell.name))}
+    missing = [cell for cell in cells if cell not in known]
+    progress = Progress(len(missing), len(cells), "cells")
+    good = not [cell for cell, result in known.items() if not report_problems(cell, result)]
+    for session in sessions:
+        warm = [cell for cell in missing if cell.session == session and cell.start == "warm"]
+        cold = [cell for cell in missing if cell.session == session and cell.start == "cold"]
+        for part in [warm, *([cell] for cell in cold)]:
+            good = _run_part(results, session, part, make_stack, progress) and good
+    return good
+
+
+def _run_part(
+    results: Results,
+    session: Session,
+    cells: Sequence[Cell],
+    make_stack: MakeStack,
+    progress: Progress,
+) -> bool:
+    """Measure cells on one stack; whether all are good."""
+    if not cells:
+        return True
+    good, left = True, list(cells)
+    try:
+        with make_stack(session.setting) as stack, ExitStack() as running:
+            averages = _warm(results, session, stack, cells[0].start)
+            loop = ClosedLoop(
+                stack, averages, closed_loop_file(session.pattern), results.plan.processes
+            )
+            if not cells[0].rate:
+                running.enter_context(loop)
+            for cell in cells:
+                result = _cell(results.plan, cell, stack, averages, loop)
+                results.keep("cells", cell.name, session, result)
+                left.remove(cell)
+                progress.done(f"{cell.name}: {_numbers(result['window'])}")
+                good = report_problems(cell, result) and good
+    except FAILURES as error:
+        for cell in left:
+            progress.done(f"{cell.name}: {error}")
+        return False
+    return good
+
+
+def _cell(
+    plan: Plan,
+    cell: Cell,
+    stack: MeasuredStack,
+    averages: dict[str, tuple[float, int]],
+    loop: ClosedLoop,
+) -> dict[str, Any]:
+    started = time.time()
+    result: dict[str, Any] = {"users": cell.users, "rate": cell.rate, "start": cell.start}
+    if cell.rate:
+        pattern = cell.session.pattern
+        result |= open_cell(stack, averages, pattern, cell.rate, plan.warm_up, plan.seconds)
+    else:
+        ramp_up = cell.users / plan.spawn_rate
+        result |= closed_cell(loop, cell.users, ramp_up, plan.warm_up, plan.seconds)
+    result["flags"] = judge.flags(result)
+    result["invalid"] = judge.invalid(result, plan.processes, plan.seconds)
+    result["took"] = time.time() - started
+    return result
+
+
+def _warm(
+    results: Results, session: Session, stack: MeasuredStack, start: str = "warm"
+) -> dict[str, tuple[float, int]]:
+    """The right answers, which the stack's caches hold afterwards."""
+    results.start(stack.versions())
+    averages = stack.expected_averages()
+    if start == "warm":
+        fill(stack, session.setting, sorted(averages))
+    return averages
+
+
+def report_problems(cell: Cell, result: dict[str, Any]) -> bool:
+    """Print why a cell does not count, what it misses and its flags; whether it is good."""
     problems = [f"INVALID: {reason}" for reason in result["invalid"]]
-    problems = problems or judge.missed(result, judge.SERVICE_LEVELS)
-    for problem in problems:
-        print(f"    {Cell(**result['cell']).name}: {problem}", flush=True)
+    if judge.verdict(result) == "missed":
+        problems += judge.problems(result)
+    for problem in [*problems, *result["flags"]]:
+        print(f"    {cell.name}: {problem}", flush=True)
     return not problems
 
 
-def summary(result: dict[str, Any]) -> str:
-    """A line with the numbers of a run."""
-    window = result["window"]
-    return (
-        f"{Cell(**result['cell']).name}: {window['requests_per_second']:,.0f} requests/s, "
-        f"p50 {window['p50_ms'] or 0:.0f} ms, p95 {window['p95_ms'] or 0:.0f} ms, "
-        f"{window['failures']} failures"
-    )
+def _numbers(summary: dict[str, Any]) -> str:
+    times = "no right answer"
+    if summary["p95_ms"] is not None:
+        times = f"p50 {summary['p50_ms']:.3g} ms, p95 {summary['p95_ms']:.3g} ms"
+    return f"{summary['goodput']:,.0f} good answers/s, {times}, {summary['failed']:,} failed"
 
 
-def find_limit(holds: Callable[[int], bool]) -> int:
-    """The highest number of users for which the service level holds, 0 if there is none.
-
-    Doubles the users until it does not hold, then halves the distance until it is PRECISION.
-    """
-    good, bad = 0, FIRST_PROBE
-    while holds(bad):
-        good, bad = bad, bad * 2
-    while bad - good > max(PRECISION * good, 10):
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if holds(middle) else (good, middle)
-    return good
+def _capacity(result: dict[str, Any]) -> str:
+    return f"{'at least ' if result['censored'] else ''}{result['capacity']:,}"
 
 
-def search(run: Run, cell: Cell, level: judge.ServiceLevel, path: Path) -> int:
-    """find_limit() by measuring; writes the probes and the limit to a file."""
-    probes = []
-
-    def holds(users: int) -> bool:
-        result = run.result(replace(cell, users=users))
-        reasons = result["invalid"] or judge.missed(result, (level,))
-        probes.append({"users": users, "reasons": reasons, "p95_ms": result["window"]["p95_ms"]})
-        print(f"{users:,} users: {summary(result)}; {'; '.join(reasons) or 'holds'}", flush=True)
-        return not reasons
-
-    limit = find_limit(holds)
-    found = {"cell": asdict(cell), "limit": limit, "p95_ms": level.p95_ms, "probes": probes}
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{cell.pattern}: {limit:,} users keep p95 <= {level.p95_ms} ms without a failure")
-    return limit
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min"
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(unfinished, path)

@@ -1,37 +1,63 @@
-"""The experiments: choosing cells, measuring for real, resuming, the search for the limit."""
+"""The experiments: choosing them, measuring for real, going on after a stop."""
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
+from polling import poll
 
-from lab.plan import Cell, PlanError, matrix, open_loop, quick, select
-from lab.report import load
-from lab.run import find_limit
+from lab.measure import halves_apart
+from lab.plan import (
+    DEFAULT,
+    LEVERS,
+    REFERENCE,
+    Cell,
+    Plan,
+    PlanError,
+    Session,
+    Setting,
+    cells,
+    sessions,
+    shuffle,
+)
+from lab.run import Results, report_problems
+from users.tally import Tally
 
 ROOT = Path(__file__).parents[2]
-CELL = ["--patterns", "random", "--users", "20"]
-CELL += ["--only", "replicas=1", "pooling=on", "cache=on", "edge=on"]
+EDGE = "edge cache on"
 PLAN = ["--rows", "1000", "--seconds", "3", "--warm-up", "1", "--spawn-rate", "20"]
+A_PLAN = Plan("cells", "local", 1000, 42, 1, 20, 1, 3, 0.05, 12_000, {}, "abc", {"cores": 2})
 
 
-def experiments(*options, timeout=150, simulate=ROOT / "simulate", **variables):
+def command(*options, simulate=ROOT / "simulate", **variables):
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "POSTGRES_"))}
     environ["PYTHONPATH"] = f"{simulate}:{ROOT / 'local'}"
-    return subprocess.run(
-        [sys.executable, "-m", "lab", *options],
-        capture_output=True,
-        text=True,
-        env=environ | variables,
-        timeout=timeout,
-    )
+    return {
+        "args": [sys.executable, "-m", "lab", *map(str, options)],
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "env": environ | variables,
+    }
+
+
+def experiments(*options, timeout=150, **variables):
+    return subprocess.run(**command(*options, **variables), timeout=timeout)
+
+
+def kept(folder, kind):
+    """Cells or searches by name."""
+    paths = sorted((folder / kind).glob("*.json"))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -42,102 +68,123 @@ def folder():
 
 
 @pytest.fixture(scope="module")
-def measured(folder):
-    """One cell, with the edge cache, measured by two worker processes."""
-    out = ["--data-dir", folder / "data", "--out", folder / "results"]
-    return experiments(*CELL, *PLAN, "--processes", "2", *out), out
+def searched(folder):
+    """A search that ends at the plan's highest number of users."""
+    out = folder / "capacity"
+    options = ["--quick", "--levers", "1 replica", "--most-users", "20", "--rows", "1000"]
+    options += ["--seconds", "2", "--data-dir", folder / "data", "--out", out]
+    return experiments(*options), options, out
 
 
-def test_a_cell_is_measured_and_valid(measured, folder):
-    result, _ = measured
+def test_a_capacity_is_searched(searched):
+    result, _, out = searched
     assert result.returncode == 0, result.stdout + result.stderr
-    ((cell, recorded),) = load(folder / "results").items()
-    assert cell == Cell("random", 20, replicas=1, edge=True)
-    assert recorded["invalid"] == []
-    window = recorded["window"]
-    assert window["requests"] > 20
-    assert (window["failures"], window["fewest_users"], window["fewest_workers"]) == (0, 20, 2)
-    assert window["answers"]["X-Edge-Cache"] == {"hit": window["requests"]}, "the caches are warm"
-    assert recorded["nginx"]["requests"] == recorded["total"]["requests"]
-    assert {"nginx", "PostgreSQL", "Redis", "flask", "generator 2"} <= recorded["cpu"].keys()
-    assert recorded["connections"]["max"] >= 1
-    assert recorded["machine"]["revision"]
-    assert recorded["versions"]["locust"]
+    ((name, found),) = kept(out, "searches").items()
+    assert name == "random_1-replica_1"
+    assert (found["capacity"], found["censored"], found["invalid"]) == (20, True, [])
+    assert found["setting"] == asdict(Setting(replicas=1))
+    (probe,) = found["probes"]
+    assert (probe["users"], probe["holds"], probe["reasons"]) == (20, True, [])
+    assert probe["window"]["good"] == probe["window"]["sent"] > 10
+    assert probe["window"]["tiers"]["cached"] == probe["window"]["sent"], "the caches are warm"
+    assert probe["window"]["p95_ms"] > 0
+    assert found["nginx"]["requests"] == found["nginx"]["sent"] > probe["window"]["sent"]
+    assert "at least 20 users" in result.stdout
+    assert result.stdout.endswith(f"report: {out / 'report.html'}\n")
 
 
-def test_the_report_is_written(measured, folder):
-    result, _ = measured
-    path = folder / "results" / "report.html"
-    assert result.stdout.endswith(f"report: {path}\n")
-    assert "1 cell" in path.read_text()
+def test_the_plan_says_how_to_measure_it_again(searched):
+    _, _, out = searched
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["command"].startswith("make experiments ARGS='--quick --levers ")
+    assert (plan["kind"], plan["rows"], plan["seconds"], plan["target"]) == (
+        "quick",
+        1000,
+        2,
+        "local",
+    )
+    (found,) = kept(out, "searches").values()
+    assert found["revision"] == plan["revision"] != ""
+    assert found["machine"] == plan["machine"]
+    assert plan["versions"]["locust"]
+
+
+def test_a_second_start_measures_nothing_anew(searched):
+    _, options, _ = searched
+    again = experiments(*options)
+    assert again.returncode == 0
+    assert "1 searches, 0 to measure" in again.stdout
+
+
+def test_another_plan_is_refused(searched):
+    _, options, out = searched
+    other = experiments(*options, "--seconds", "3")
+    assert other.returncode == 2
+    assert other.stderr == f"{out} was measured with another seconds: choose another --out\n"
+
+
+@pytest.fixture(scope="module")
+def stopped(folder):
+    """Two cells of two worker processes, stopped by Ctrl-C after the first of them."""
+    out = folder / "cells"
+    options = ["--cells", "10", "20", "--levers", EDGE, "--processes", "2", *PLAN]
+    options += ["--data-dir", folder / "data", "--out", out]
+    with subprocess.Popen(**command(*options)) as process:
+        poll(lambda: kept(out, "cells"), 60)
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    return process.returncode, errors, started, options, out
+
+
+def test_ctrl_c_leaves_no_process_behind(stopped):
+    returncode, errors, started, _, out = stopped
+    assert (returncode, errors) == (130, "stopped; the same command goes on where it was\n")
+    assert len(started) > 5
+    assert not [process for process in started if process.is_running()]
+    assert len(kept(out, "cells")) == 1
+
+
+def test_the_same_command_goes_on(stopped):
+    *_, options, out = stopped
+    result = experiments(*options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 cells, 1 to measure" in result.stdout
+    names = [f"random_edge-cache-on_1_{users}-users_warm" for users in (10, 20)]
+    assert list(kept(out, "cells")) == names
+    for users, cell in zip((10, 20), kept(out, "cells").values(), strict=True):
+        assert (cell["users"], cell["rate"], cell["start"]) == (users, 0, "warm")
+        assert cell["invalid"] == []
+        window = cell["window"]
+        assert window["seconds"] == pytest.approx(3, abs=0.5)
+        assert (window["failed"], window["fewest_users"], window["fewest_workers"]) == (0, users, 2)
+        assert window["tiers"]["edge"] == window["sent"] > users, "the caches are warm"
+        assert cell["nginx"]["requests"] == cell["nginx"]["sent"]
+        assert cell["phases"]["window"] == window
+        assert {"nginx", "PostgreSQL", "Redis", "flask", "generator 2", "lab"} <= cell["cpu"].keys()
+        assert 0 <= cell["machine_load"]["idle_min"] <= cell["machine_load"]["idle_mean"] <= 100
+        assert cell["connections"]["max"] >= 1
+        assert cell["window_starts"] < cell["window_ends"] <= cell["series"][-1]["t"] + 0.1
 
 
 def test_a_cell_is_measured_in_containers(docker_engine, folder):
     project = f"test-{os.getpid()}"
     out = folder / "compose"
+    options = ["--cells", "20", "--levers", "2 replicas", *PLAN, "--target", "compose"]
     try:
-        result = experiments(
-            *(*CELL, *PLAN, "--target", "compose", "--out", out),
-            timeout=300,
-            COMPOSE_PROJECT_NAME=project,
-        )
+        result = experiments(*options, "--out", out, timeout=300, COMPOSE_PROJECT_NAME=project)
     finally:
-        command = ["docker", "compose", "-p", f"{project}-experiments", "down", "--volumes"]
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        down = ["docker", "compose", "-p", f"{project}-experiments", "down", "--volumes"]
+        subprocess.run(down, cwd=ROOT, capture_output=True, check=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    ((cell, recorded),) = load(out).items()
-    assert cell == Cell("random", 20, replicas=1, edge=True)
-    assert recorded["invalid"] == []
-    total = recorded["total"]
-    assert recorded["nginx"]["requests"] == total["requests"] + total["cut_off"] > 20
-    assert {"nginx", "PostgreSQL", "Redis", "flask"} <= recorded["cpu"].keys()
-    assert recorded["connections"]["max"] >= 1
-    assert recorded["versions"]["docker"]
-
-
-def test_a_second_start_measures_nothing_anew(measured, folder):
-    _, out = measured
-    (path,) = (folder / "results" / "cells").glob("*.json")
-    before = path.stat().st_mtime_ns
-    again = experiments(*CELL, *PLAN, "--processes", "2", *out)
-    assert again.returncode == 0
-    assert "1 cells, 0 to measure" in again.stdout
-    assert path.stat().st_mtime_ns == before
-
-
-def test_an_invalid_cell_and_a_missed_service_level_fail_the_run(measured, folder):
-    _, out = measured
-    (path,) = (folder / "results" / "cells").glob("*.json")
-    result = json.loads(path.read_text())
-    missed = Cell("random", 30)
-    result["cell"] = asdict(missed)
-    result["window"]["p95_ms"] = 999.0
-    slow = path.with_name(f"{missed.name}.json")
-    slow.write_text(json.dumps(result))
-    options = ["--patterns", "random", "--users", "30", *PLAN, "--processes", "2", *out]
-    again = experiments(*options, "--only", "replicas=3", "pooling=on", "cache=on", "edge=off")
-    slow.unlink()
-    assert again.returncode == 1
-    assert "p95 999 ms > 250 ms" in again.stdout
-
-
-def test_another_plan_is_refused(measured):
-    _, out = measured
-    other = experiments(*CELL, *PLAN, "--processes", "1", *out)
-    assert other.returncode == 2
-    assert "was measured with another plan: choose another --out" in other.stderr
-
-
-def test_an_open_loop_is_measured_and_valid(measured, folder):
-    out = ["--data-dir", folder / "data", "--out", folder / "open-loop"]
-    options = ["--patterns", "weighted", "--open-loop", "50", *PLAN]
-    result = experiments(*options, *out)
-    assert result.returncode == 0, result.stdout + result.stderr
-    ((cell, recorded),) = load(folder / "open-loop").items()
-    assert cell == Cell("weighted", users=0, rate=50)
-    assert recorded["window"]["requests"] == 50 * 3
-    assert recorded["window"]["p95_ms"] >= recorded["window"]["service_p95_ms"]
-    assert recorded["nginx"]["requests"] == recorded["total"]["requests"] == 50 * 4
+    (cell,) = kept(out, "cells").values()
+    assert cell["invalid"] == []
+    assert cell["nginx"]["requests"] == cell["nginx"]["sent"] > 20
+    assert cell["window"]["tiers"]["cached"] == cell["window"]["sent"], "the caches are warm"
+    assert cell["window"]["replicas"].keys() == {"flask", "flask_replica_1"}
+    assert {"nginx", "PostgreSQL", "Redis", "flask", "generator"} <= cell["cpu"].keys()
+    assert cell["connections"]["max"] >= 1
+    assert json.loads((out / "plan.json").read_text())["versions"]["docker"]
 
 
 @pytest.fixture
@@ -154,15 +201,17 @@ def simulate_with_ports(tmp_path):
     return simulate
 
 
-def test_a_new_pattern_is_a_file_and_an_entry(measured, folder, simulate_with_ports):
+def test_a_new_pattern_is_a_file_and_an_entry_in_an_open_loop_too(folder, simulate_with_ports):
     out = folder / "ports"
-    options = [*PLAN, "--data-dir", folder / "data", "--out", out, "--users", "20"]
-    options += ["--only", "replicas=1", "pooling=on", "cache=on", "edge=off"]
-    result = experiments("--patterns", "ports", *options, simulate=simulate_with_ports)
+    options = ["--open-loop", "50", "--patterns", "ports", *PLAN]
+    options += ["--data-dir", folder / "data", "--out", out]
+    result = experiments(*options, simulate=simulate_with_ports)
     assert result.returncode == 0, result.stdout + result.stderr
-    ((cell, recorded),) = load(out).items()
-    assert (cell.pattern, recorded["invalid"]) == ("ports", [])
-    assert recorded["window"]["requests"] > 20
+    (cell,) = kept(out, "cells").values()
+    assert (cell["pattern"], cell["rate"], cell["invalid"]) == ("ports", 50, [])
+    assert cell["window"]["sent"] == 50 * 3
+    assert cell["window"]["p95_ms"] >= cell["window"]["service_p95_ms"]
+    assert cell["nginx"]["requests"] == cell["nginx"]["sent"] == 50 * 4
 
     picker = subprocess.run(
         [sys.executable, "-m", "locust", "--config", "simulate/locust.conf", "--list"],
@@ -176,10 +225,11 @@ def test_a_new_pattern_is_a_file_and_an_entry(measured, folder, simulate_with_po
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "colour=red"], "--only colour=...: expected one of pattern, users,"),
-        (["--only", "edge"], "--only edge: expected FIELD=VALUE"),
-        (["--only", "users=7"], "no cell fits"),
-        (["--quick", "--find-limit"], "not allowed with"),
+        (["--levers", "turbo"], "invalid choice: 'turbo' (choose from"),
+        (["--patterns", "turbo"], "invalid choice: 'turbo' (choose from"),
+        (["--cells", "0"], "--cells: '0': expected a whole number from 1"),
+        (["--quick", "--cells", "10"], "not allowed with"),
+        (["--long"], "--long: only with --cells"),
     ],
 )
 def test_a_bad_option_is_named(options, message):
@@ -188,49 +238,95 @@ def test_a_bad_option_is_named(options, message):
     assert message in result.stderr
 
 
-def test_the_matrix_is_complete():
-    cells = matrix(["random", "fixed", "weighted"], [100, 1000], ["warm", "cold"], repeats=2)
-    assert len(set(cells)) == len(cells) == 3 * 2 * 2 * 2 * 2 * 2 * 2 * 2
-    assert len({cell.name for cell in cells}) == len(cells)
-
-
-def test_make_experiments_finds_its_packages_and_lists_as_many_cells_as_the_readme_says():
+def test_make_experiments_finds_its_packages_and_lists_as_many_searches_as_the_readme_says():
     readme = (ROOT / "simulate" / "README.md").read_text()
-    for options, cells in (("--list", "144 cells"), ("--list --quick", "18 cells")):
+    for options, count in (("--list", 200), ("--list --quick", 10)):
         make = ["make", "-s", "-o", ".venv/.local", "-o", ".venv/.simulate", "experiments"]
         result = subprocess.run(
             [*make, f"ARGS={options}"], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        assert f"{len(result.stdout.splitlines())} cells" == cells
-        assert cells in readme
+        names = result.stdout.splitlines()
+        assert len(set(names)) == len(names) == count
+        assert f"{count} searches" in readme
 
 
-def test_quick_moves_each_lever_once_and_the_pool_without_the_cache():
-    cells = quick(["random"])
-    assert len({cell.levers for cell in cells}) == 5
-    assert [cell.cache for cell in cells if not cell.pooling] == [False]
-    assert len({cell.users for cell in cells}) == 2
+def test_a_lever_is_moved_by_itself_away_from_its_reference():
+    assert REFERENCE.keys() == LEVERS.keys()
+    for name, setting in LEVERS.items():
+        reference = asdict(LEVERS[REFERENCE[name]])
+        moved = [field for field, value in asdict(setting).items() if value != reference[field]]
+        assert len(moved) == (name != DEFAULT), name
 
 
-def test_select():
-    cells = matrix(["random", "fixed"], [100, 1000], ["warm"], repeats=1)
-    chosen = select(cells, {"pattern": ["fixed"], "edge": ["on", "off"], "users": ["100"]})
-    assert {(cell.pattern, cell.users) for cell in chosen} == {("fixed", 100)}
-    assert len(chosen) == 2 * 2 * 2 * 2
-    assert select(open_loop(["zipf"], [5, 7], 1), {"rate": ["7"]}) == [Cell("zipf", 0, 7)]
-    with pytest.raises(PlanError):
-        select(cells, {"users": ["5"]})
+def test_a_setting_in_words_and_as_variables():
+    assert LEVERS[DEFAULT].words == "3 replicas, pool, cache, memory, no edge cache"
+    small = Setting(replicas=1, pooling=False, cache=False, pool_max=1, workers=2)
+    assert small.words == (
+        "1 replica, no pool, no cache, no edge cache, POOL_MAXCONN=1, 2 workers each"
+    )
+    assert small.environ["POOL_MINCONN"] == small.environ["POOL_MAXCONN"] == "1"
+    assert LEVERS[DEFAULT].environ["POOL_MINCONN"] == "5"
+    assert (small.environ["CACHE"], small.environ["FLASK_REPLICAS"]) == ("off", "1")
 
 
-@pytest.mark.parametrize("limit", [0, 150, 199, 200, 1234, 9876])
-def test_the_limit_is_found_within_5_percent(limit):
-    probes = []
+def test_each_repeat_has_an_order_of_its_own_that_the_seed_decides():
+    every = sessions(LEVERS, ["random", "zipf"], 3)
+    order = shuffle(every, seed=42)
+    assert sorted(order) == sorted(every)
+    assert order == shuffle(every, seed=42) != shuffle(every, seed=43)
+    assert [session.repeat for session in order] == sorted(session.repeat for session in every)
+    first, second = order[:20], order[20:40]
+    assert [replace(session, repeat=2) for session in first] != second
 
-    def holds(users):
-        probes.append(users)
-        return users <= limit
 
-    found = find_limit(holds)
-    assert found <= limit
-    assert limit - found <= max(0.05 * limit, 10)
-    assert len(probes) < 16
+def test_cells_of_a_session_go_from_low_to_high():
+    session = Session(DEFAULT, "random")
+    both = cells(session, [300, 100], [], ["warm", "cold"])
+    assert [(cell.users, cell.start) for cell in both] == [
+        (100, "warm"),
+        (300, "warm"),
+        (100, "cold"),
+        (300, "cold"),
+    ]
+    assert [cell.rate for cell in cells(session, [], [50, 20], ["warm"])] == [20, 50]
+
+
+def test_a_folder_has_one_revision_machine_and_plan(tmp_path):
+    Results(tmp_path, A_PLAN, "make experiments").start({"locust": "2"})
+    Results(tmp_path, A_PLAN, "make experiments ARGS=--list")
+    for change in ({"revision": "abd"}, {"machine": {"cores": 4}}, {"seed": 1}):
+        with pytest.raises(PlanError, match=f"another {next(iter(change))}: choose another --out"):
+            Results(tmp_path, replace(A_PLAN, **change), "make experiments")
+
+
+def test_an_invalid_result_is_not_known(tmp_path):
+    results, session = Results(tmp_path, A_PLAN, ""), Session(DEFAULT, "random")
+    results.keep("cells", "good", session, {"invalid": []})
+    results.keep("cells", "bad", session, {"invalid": ["3 wrong answers"]})
+    assert results.known("cells", "good")["revision"] == "abc"
+    assert results.known("cells", "bad") is results.known("cells", "none") is None
+
+
+def test_a_missed_service_level_fails_the_run_and_is_said(capsys):
+    cell = Cell(Session(DEFAULT, "random"), users=30)
+    summary = {"seconds": 3, "sent": 9, "good_share": 1.0, "p95_ms": 999.0}
+    result = {"invalid": [], "flags": ["SATURATED: ..."], "start": "warm"}
+    result["phases"] = {"warm-up": summary | {"p95_ms": 1.0}, "window": summary}
+    assert not report_problems(cell, result)
+    assert capsys.readouterr().out == (
+        f"    {cell.name}: window: p95 999 ms > 250 ms\n    {cell.name}: SATURATED: ...\n"
+    )
+
+
+def second(**tiers):
+    """A line of a recording with so many answers of each tier."""
+    tally = Tally()
+    tally.tiers.update(tiers)
+    return {"seconds": 1.0, "users": 1, "workers": 1, **tally.as_line()}
+
+
+def test_the_halves_of_a_window_are_compared():
+    half, more = [second(edge=50, cached=50)], [second(edge=57, cached=43)]
+    assert halves_apart(half + half) == 0
+    assert halves_apart(half + more) == pytest.approx(7)
+    assert halves_apart([]) == 0

@@ -1,0 +1,61 @@
+"""The comparison of two sides: what it says of numbers, and of sides that it can't measure."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lab.compare import MEASURES, _checkout, main, report
+from lab.machine import ROOT
+
+NOISE = [1.0, 1.02, 0.99, 1.01, 0.98]
+
+
+def pairs(**means):
+    """Pairs in which each side's values of both measures scatter around its mean."""
+    return [
+        {
+            side: dict.fromkeys(MEASURES, mean * NOISE[(number + (side == "B")) % len(NOISE)])
+            for side, mean in means.items()
+        }
+        for number in range(10)
+    ]
+
+
+def test_a_slower_side_is_named():
+    lines = report("HEAD", ".", pairs(A=2000, B=1800))
+    assert lines[0] == "A is HEAD, B is ."
+    assert "A 2,000, B 1,800: B is 10.0 % slower [" in lines[1]
+    assert lines[-1].startswith("B is 10.0 % slower [")
+
+
+def test_equal_sides_do_not_differ():
+    assert report("HEAD", "HEAD", pairs(A=2000, B=2005))[-1].startswith("no difference [")
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        ("no-such-revision", "invalid reference: no-such-revision"),
+        ("COLOUR=red", "COLOUR: expected a setting of .env.sample, one of BIND_ADDRESS, "),
+        ("POOL_MAXCONN=many", "POOL_MAXCONN is 'many': expected a whole number from 1 to 1000"),
+    ],
+)
+def test_a_side_that_does_not_exist_is_named(side, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare", side, "."])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_revision_is_checked_out_and_removed(tmp_path):
+    folder = tmp_path / "code"
+    with _checkout("HEAD", folder) as served:
+        assert served == folder
+        assert (folder / "flask" / "wsgi.py").exists()
+    assert not folder.exists()
+    worktrees = subprocess.check_output(["git", "worktree", "list"], cwd=ROOT, text=True)
+    assert str(folder) not in worktrees
+    with _checkout(".", folder) as served:
+        assert served == ROOT
