@@ -172,9 +172,9 @@ class ClosedLoop(Generator):
     def drain(self) -> dict[str, Any]:
         """Let all users go: nginx's log since the last call, and how many requests it must have."""
         last = self.move(0, 1.0, TICK)
-        sent = _sent(recording.between(self.lines, self._counted, last))
+        lines = recording.between(self.lines, self._counted, last)
         self._counted = last
-        return self._stack.read_log(sent) | {"sent": sent}
+        return _read_log(self._stack, lines)
 
     def move(self, users: int, ramp_up: float, settle: float) -> float:
         """Let so many users come or go; returns when they have settled, as Unix time."""
@@ -229,9 +229,7 @@ def open_cell(
         begins = lines[0]["time"] - lines[0]["seconds"]
         starts = begins + warm_up
         stretch = Stretch(begins, begins, starts, starts + seconds)
-        result = _cell(generator, lines, stretch)
-        sent = _sent(lines)
-        return result | {"nginx": stack.read_log(sent) | {"sent": sent}}
+        return _cell(generator, lines, stretch) | {"nginx": _read_log(stack, lines)}
 
 
 def window(generator: Generator, start: float, end: float) -> dict[str, Any]:
@@ -277,10 +275,12 @@ def _cell(generator: Generator, lines: Lines, stretch: Stretch) -> dict[str, Any
     }
 
 
-def _sent(lines: Lines) -> int:
-    """How many requests nginx must have seen."""
+def _read_log(stack: MeasuredStack, lines: Lines) -> dict[str, Any]:
+    """What nginx logged, and what the generator says; a network failure may be in either."""
     whole = recording.summary(lines)
-    return whole["sent"] + whole["cut_off"] - whole.get("unsent", 0)
+    sent = whole["sent"] + whole["cut_off"] - whole.get("unsent", 0)
+    network = whole["failures"].get("network", 0) - whole.get("unsent", 0)
+    return stack.read_log(sent) | {"sent": sent, "network": network}
 
 
 def _last(lines: Lines) -> float:

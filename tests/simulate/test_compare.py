@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import psutil
 import pytest
 
-from lab.compare import MEASURES, _checkout, main, report
+from lab.compare import MEASURES, _checkout, _side, main, report
 from lab.machine import ROOT
 
 NOISE = [1.0, 1.02, 0.99, 1.01, 0.98]
@@ -59,3 +62,18 @@ def test_a_revision_is_checked_out_and_removed(tmp_path):
     assert str(folder) not in worktrees
     with _checkout(".", folder) as served:
         assert served == ROOT
+
+
+def test_a_side_serves_its_revision_and_has_a_turn():
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as name:
+        Path(name).chmod(0o755)  # as root, PostgreSQL and nginx run as another user
+        folder = Path(name, "A")
+        with _side("HEAD", folder, rows=1000) as side:
+            commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+            values = side.turn(1)
+        assert [str(folder / "code/flask/wsgi.py") in command for command in commands].count(
+            True
+        ) > 2
+        assert values.keys() == MEASURES.keys()
+        assert min(values.values()) > 10
+        assert not (folder / "code").exists()

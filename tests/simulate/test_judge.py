@@ -26,7 +26,7 @@ CELL = {
     "halves_apart": 0.4,
     "cpu": {"generator": {"mean": 30.0, "max": 40.0}, "flask": {"mean": 95.0, "max": 99.0}},
     "machine_load": {"idle_mean": 40.0, "idle_min": 30.0, "steal_mean": 1.0},
-    "nginx": {"requests": 6000, "sent": 6000},
+    "nginx": {"requests": 6000, "sent": 6000, "network": 0},
     "flags": [],
     "invalid": [],
 }
@@ -75,6 +75,8 @@ def test_invalid(path, value, reason):
 
 def test_counts_may_be_half_a_percent_apart_and_an_open_loop_has_one_worker():
     assert invalid(change(CELL, "nginx.requests", 5975), processes=1, seconds=10) == []
+    lost = CELL["nginx"] | {"requests": 5960, "network": 10}
+    assert invalid(CELL | {"nginx": lost}, processes=1, seconds=10) == []
     assert invalid(open_loop(), processes=2, seconds=10) == []
     assert invalid(CELL, processes=2, seconds=10) == ["1 of 2 workers were left"]
 
