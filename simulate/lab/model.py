@@ -29,6 +29,13 @@ class Model:
         """The point of return: the N beyond which X falls; infinite where it never does."""
         return math.sqrt(max(0.0, 1 - self.sigma) / self.kappa) if self.kappa else math.inf
 
+    @property
+    def highest(self) -> float:
+        """The X that no N gets beyond."""
+        if self.peak < math.inf:
+            return self.predict(max(1.0, self.peak))
+        return self.lambda_ / self.sigma if self.sigma else math.inf
+
     def least(self, wanted: float) -> int | None:
         """The smallest whole N with X(N) >= ``wanted``, None if there is none."""
         for n in range(1, MOST_REPLICAS + 1):

@@ -1,288 +1,314 @@
-"""Makes the report of a run, Markdown and HTML with charts, from its recorded cells."""
+"""Makes the report of a run, as a page and as Markdown, and what spreadsheets and scripts read."""
 
 import argparse
+import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lab import charts, judge, shares
-from lab.document import Block, Image, Table, as_html, as_markdown
-from lab.plan import DEFAULTS, LEVERS, Cell
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-Result = dict[str, Any]
+from lab import charts, findings, results, tables, words
+from lab.results import Capacity, Load, Point, Run
+from lab.tables import Table, unsustained
+from lab.text import count
 
+MOST_PANELS = {"over-users-levers": 20}  # of a chart; others at most 4
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
-def load(folder: Path) -> dict[Cell, Result]:
-    """All recorded cells."""
-    results = {}
-    for path in sorted(folder.glob("cells/*.json")):
-        result = json.loads(path.read_text())
-        results[Cell(**result["cell"])] = result
-    return dict(sorted(results.items()))
-
-
-def write(folder: Path, suffix: str = "svg") -> None:
-    """Write report.md, report.html and the charts beside the cells."""
-    results = load(folder)
-    if not results:
-        sys.exit(f"{folder} holds no recorded cells")
-    blocks = build(folder, results, suffix)
-    (folder / "report.md").write_text(as_markdown(blocks))
-    (folder / "report.html").write_text(as_html(blocks))
+Panels = Mapping[str, Mapping[str, Point]]  # by pattern and lever
 
 
-def build(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
-    """The report as blocks; draws the charts into the folder."""
-    valid = {cell: result for cell, result in results.items() if not result["invalid"]}
-    closed = {cell: result for cell, result in valid.items() if not cell.rate}
-    return [
-        f"# Experiments: {folder.name}",
-        *_verdict(results),
-        *_over_time(folder, closed, suffix),
-        *_over_users(folder, closed, suffix),
-        *_levers(folder, closed, suffix),
-        *_open_loop(folder, {cell: r for cell, r in valid.items() if cell.rate}, suffix),
-        *_limits(folder),
-        *_all_cells(results),
-        *_manifest(list(results.values())),
+@dataclass(frozen=True)
+class Chart:
+    file: Path
+    text: str
+
+    @property
+    def svg(self) -> str:
+        return self.file.read_text()
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands below one heading, in this order."""
+
+    heading: str
+    text: Sequence[str] = ()
+    code: str = ""
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    items: Mapping[str, str] = field(default_factory=dict)
+    folded: Mapping[str, Table] = field(default_factory=dict)
+    files: Sequence[str] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.tables or self.charts or self.items or self.folded)
+
+
+def write(folder: Path) -> None:
+    """Write report.html, report.md, the charts, cells.csv, searches.csv and all.json into it.
+
+    Ends the program with one line if the folder holds nothing.
+    """
+    run = results.load(folder)
+    table = results.capacities(run.valid_searches)
+    sections = [section for section in _sections(run, folder, table) if not section.empty]
+    _render(folder / "report", f"Experiments: {run.name}", findings.verdict(run), sections)
+    _write_csv(folder / "cells.csv", map(_flat, run.cells))
+    probes = (search | probe for search in run.searches for probe in search["probes"])
+    _write_csv(folder / "searches.csv", map(_flat, probes))
+    _write_json(folder / "all.json", run, table)
+
+
+def compare(folders: tuple[Path, Path]) -> Path:
+    """Put the capacities of two runs side by side, in the folder of the first; the page's path.
+
+    Ends the program with one line if they have no lever and pattern in common.
+    """
+    runs = [results.load(folder) for folder in folders]
+    names = [run.name for run in runs]
+    pairs = results.side_by_side(runs)
+    if not pairs:
+        sys.exit(f"{folders[0]} and {folders[1]} have no search of the same lever and pattern")
+    base = folders[0] / f"compare-{names[1]}"
+    chart = Chart(base.with_suffix(".svg"), f"Capacity of {names[0]} and of {names[1]}")
+    panels: dict[str, dict[str, dict[str, results.Estimate]]] = {}
+    for pair in pairs:
+        both = dict(zip(names, pair.users, strict=True))
+        panels.setdefault(pair.pattern, {})[pair.lever] = both
+    charts.capacity(chart.file, panels, chart.text)
+    sections = [
+        Section(
+            "How many users each setting carries",
+            [words.CAPACITY, words.COMPARE],
+            tables=[tables.side_by_side(names, pairs)],
+            charts=[chart],
+        ),
+        Section("What was the same, and what was not", tables=[tables.manifests(runs)]),
     ]
+    _render(base, f"Compared: {' and '.join(names)}", findings.compared(pairs, runs), sections)
+    return base.with_suffix(".html")
 
 
-def _verdict(results: Mapping[Cell, Result]) -> list[Block]:
-    valid = {cell: result for cell, result in results.items() if not result["invalid"]}
-    levels = judge.SERVICE_LEVELS
-    missed = [
-        [cell.name, problem]
-        for cell, result in valid.items()
-        for problem in judge.missed(result, levels)
-    ]
-    blocks: list[Block] = [
-        f"{len(results)} cells were measured; {len(results) - len(valid)} of them are INVALID and "
-        "left out of the charts."
-    ]
-    if missed:
-        return [*blocks, "Service levels that were missed:", Table(["cell", "problem"], missed)]
-    if not any(level.applies(cell) for level in levels for cell in valid):
-        return [*blocks, "No service level applies to these cells."]
-    return [*blocks, "Every service level was kept."]
+def _sections(
+    run: Run, folder: Path, table: Mapping[str, Mapping[str, Capacity]]
+) -> Iterable[Section]:
+    """Everything below the verdict, the most important first; draws the charts."""
+    points, loads = results.at_the_knee(run), results.loads(run)
+    drawn = _draw(run, folder, table, points, loads)
 
+    def some(*names: str) -> list[Chart]:
+        return [drawn[name] for name in names if name in drawn]
 
-def _over_time(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
-    shown = _only_settings(results) or DEFAULTS
-    chosen = {
-        pattern: result
-        for pattern, cells in _by_pattern(results).items()
-        if (result := _at_most_users(cells, shown))
-    }
-    if not chosen:
-        return []
-    charts.over_time(folder / f"over-time.{suffix}", chosen)
-    users = ", ".join(f"{pattern}: {r['cell']['users']:,}" for pattern, r in chosen.items())
-    return [
-        "## Over time",
-        f"Settings: {shown.settings}; the largest number of users ({users}). The grey stretch is "
-        "the one that was measured; before it users arrive and warm up.",
-        Image(f"over-time.{suffix}", "Users, requests/s and response times over time"),
-    ]
-
-
-def _over_users(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
-    curves = {
-        pattern: [result for cell, result in cells.items() if cell.levers == DEFAULTS.levers]
-        for pattern, cells in _by_pattern(results).items()
-    }
-    if not any(len(curve) > 1 for curve in curves.values()):
-        return []
-    charts.over_users(folder / f"over-users.{suffix}", curves)
-    return [
-        "## Over users",
-        "Default settings. While the stack keeps up, requests/s is users / (think time + response "
-        "time): it tells how many users there are, not how fast the stack is.",
-        Image(f"over-users.{suffix}", "Requests/s and percentiles over the number of users"),
-    ]
-
-
-def _levers(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
-    groups = {}
-    for pattern, cells in _by_pattern(results).items():
-        moved = {
-            name: result
-            for name, change in LEVERS.items()
-            if (result := _at_most_users(cells, replace(DEFAULTS, **change)))
-        }
-        if len(moved) > 1:
-            groups[pattern] = moved
-    if not groups:
-        return []
-    users = sorted({r["cell"]["users"] for moved in groups.values() for r in moved.values()})
-    draw = [
-        ("p95", "p95, ms", lambda result: result["window"]["p95_ms"]),
-        ("rate", "requests/s", lambda result: result["window"]["requests_per_second"]),
-        ("failures", "failures", lambda result: result["window"]["failures"]),
-    ]
-    for name, label, value in draw:
-        charts.bars(folder / f"levers-{name}.{suffix}", groups, value, label)
-    charts.bars(
-        folder / f"connections.{suffix}",
-        groups,
-        lambda result: result["connections"]["max"],
-        "connections to PostgreSQL, most at once",
-        charts.MAX_CONNECTIONS,
-    )
-    charts.shares(folder / f"tiers.{suffix}", groups, shares.tiers, "answers, %")
-    charts.shares(folder / f"replicas.{suffix}", groups, shares.balance, "requests, %")
-    charts.shares(folder / f"cpu.{suffix}", groups, shares.cpu, "CPU, % of one core")
-    return [
-        "## What each lever buys",
-        "Levers are moved away from the default settings (3 replicas, pool, cache, no edge cache), "
-        f"at {', '.join(f'{count:,}' for count in users)} users. Warm caches hardly ever ask "
-        "PostgreSQL, so what the pool buys shows without the cache.",
-        Image(f"levers-p95.{suffix}", "95th percentile of the response time"),
-        Image(f"levers-rate.{suffix}", "Requests per second"),
-        Image(f"levers-failures.{suffix}", "Failed requests"),
-        "## Which tier answered",
-        "From X-Edge-Cache and X-Cache of every answer.",
-        Image(f"tiers.{suffix}", "Share of the answers by tier"),
-        "## Balance over the replicas",
-        "From nginx's log. Answers of the edge cache reach no replica.",
-        Image(f"replicas.{suffix}", "Share of the requests by replica"),
-        "## Connections to PostgreSQL",
-        f"The dashed line is max_connections ({charts.MAX_CONNECTIONS}).",
-        Image(f"connections.{suffix}", "Most connections at once"),
-        "## CPU",
-        "Mean over the measured seconds; 100 % is one core.",
-        Image(f"cpu.{suffix}", "CPU by process"),
-    ]
-
-
-def _open_loop(folder: Path, results: Mapping[Cell, Result], suffix: str) -> list[Block]:
-    if not results:
-        return []
-    names = {f"{cell.pattern}, {cell.rate:,}/s": result for cell, result in results.items()}
-    charts.open_loop(folder / f"open-loop.{suffix}", names)
-    rows = [
-        [
-            name,
-            f"{result['window']['requests_per_second']:,.0f}",
-            *(
-                _ms(result["window"][f"{kind}p{percent}_ms"])
-                for kind in ("", "service_")
-                for percent in (50, 95, 99)
-            ),
-            f"{result['window']['failures']:,}",
-        ]
-        for name, result in names.items()
-    ]
-    header = [
-        f"{kind} p{percent}, ms" for kind in ("response", "service") for percent in (50, 95, 99)
-    ]
-    return [
-        "## Open loop",
-        "Requests start on a schedule, whatever became of those before. The response time counts "
-        "from when a request was due, the service time from when it was sent: a closed loop shows "
-        "only the second.",
-        Image(f"open-loop.{suffix}", "p99 of response and service time over time"),
-        Table(["load", "answered, 1/s", *header, "failures"], rows),
-    ]
-
-
-def _limits(folder: Path) -> list[Block]:
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("limit-*.json"))]
-    if not found:
-        return []
-    rows = [
-        [
-            limit["cell"]["pattern"],
-            f"{probe['users']:,}",
-            _ms(probe["p95_ms"]),
-            "; ".join(probe["reasons"]) or "holds",
-        ]
-        for limit in found
-        for probe in limit["probes"]
-    ]
-    limits = "; ".join(f"{limit['cell']['pattern']}: {limit['limit']:,} users" for limit in found)
-    return [
-        "## The limit",
-        f"The highest number of users with p95 <= {found[0]['p95_ms']} ms and no failure: "
-        f"{limits}. Every probe:",
-        Table(["pattern", "users", "p95, ms", "result"], rows),
-    ]
-
-
-def _all_cells(results: Mapping[Cell, Result]) -> list[Block]:
-    rows = []
-    for cell, result in results.items():
-        window = result["window"]
-        rows.append(
-            [
-                cell.pattern,
-                f"{cell.rate:,}/s" if cell.rate else f"{cell.users:,} users",
-                cell.settings,
-                f"{cell.start}, {cell.repeat}",
-                f"{window['requests_per_second']:,.0f}",
-                *(_ms(window[f"p{percent}_ms"]) for percent in (50, 95, 99)),
-                f"{window['failures']:,}",
-                "; ".join(f"INVALID: {reason}" for reason in result["invalid"]) or "valid",
-            ]
+    if table:
+        yield Section(
+            "How many users each setting carries",
+            [words.CAPACITY],
+            tables=[tables.capacity(table, run.patterns)],
+            charts=some("capacity"),
         )
-    header = ["pattern", "load", "settings", "start, repeat", "requests/s"]
-    header += ["p50, ms", "p95, ms", "p99, ms", "failures", "verdict"]
-    return ["## All cells", Table(header, rows)]
+    yield Section(
+        "What each lever buys, and where the time went",
+        [words.LEVERS],
+        charts=some("demand"),
+        items={
+            lever: findings.lever(row, {p: v[lever] for p, v in points.items() if lever in v})
+            for lever, row in table.items()
+        },
+    )
+    yield Section("Over users", [words.USERS], charts=some("over-users", "over-users-levers"))
+    yield Section("Over time", [words.TIME], charts=some("over-time"))
+    yield Section("Who answered", [words.TIERS], charts=some("tiers"))
+    failed = tables.failures(_stretches(run))
+    title = f"Who refused, in {len(failed.rows)} stretches with failures"
+    folded = {title: failed} if failed.rows else {}
+    yield Section("Who refused, and when", [words.FAILURES], charts=some("failures"), folded=folded)
+    busy = {"Every setting where it is busiest": tables.knee(points)} if points else {}
+    yield Section("CPU and connections", [words.CPU], charts=some("cpu"), folded=busy)
+    open_loops = [cell for cell in run.cells if cell["rate"]]
+    yield Section(
+        "Open loop",
+        [words.OPEN_LOOP],
+        tables=[tables.open_loop(open_loops)] if open_loops else [],
+        charts=some("open-loop"),
+    )
+    cores = run.plan["machine"]["cores"]
+    yield Section(
+        "More replicas: a model",
+        [words.REPLICAS.format(cores=cores)],
+        tables=findings.over_replicas(run.valid_searches),
+    )
+    reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
+    yield Section("More users: a model", [words.LAW], tables=findings.over_users(reference))
+    first = next(iter(points.values()), {})
+    yield Section("What more users take", [words.CORES], tables=findings.cores_needed(first))
+    folded = {f"All {len(run.cells)} cells": tables.cells(run)} if run.cells else {}
+    if run.searches:
+        count_of_probes = sum(len(search["probes"]) for search in run.searches)
+        title = f"All {count_of_probes} probes of {len(run.searches)} searches"
+        folded[title] = tables.probes(run)
+    files = ("cells.csv", "searches.csv", "all.json")
+    yield Section("Everything measured", folded=folded, files=files)
+    yield Section(
+        "Manifest", [words.MANIFEST], code=run.plan["command"], tables=[tables.manifest(run)]
+    )
 
 
-def _manifest(results: Sequence[Result]) -> list[Block]:
-    facts: dict[str, list[str]] = {}
-    for result in results:
-        parts = [result["machine"], result["versions"], result["plan"], result["settings"]]
-        for name, value in (item for part in parts for item in part.items()):
-            values = facts.setdefault(name, [])
-            if str(value) not in values:
-                values.append(str(value))
-    moments = sorted(facts.pop("measured_at"))
-    rows = [["measured", f"{moments[0]} to {moments[-1]}"]]
-    rows += [[name, ", ".join(values)] for name, values in facts.items()]
-    return ["## Manifest", Table(["", "value"], rows)]
+def _draw(
+    run: Run,
+    folder: Path,
+    table: Mapping[str, Mapping[str, Capacity]],
+    points: Panels,
+    loads: Mapping[str, Mapping[str, Load]],
+) -> dict[str, Chart]:
+    """Those charts that the run has numbers for, by name."""
+    cores = run.plan["machine"]["cores"]
+    users = {lever: {p: found.users for p, found in row.items()} for lever, row in table.items()}
+    first = next(iter(loads), None)
+    reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
+    lever = next(iter(loads[first])) if first else ""
+    wanted = {
+        "capacity": (charts.capacity, {"": users} if users else {}, "Capacity by lever"),
+        "over-users": (charts.over_users, reference, f"Goodput over users, {lever}"),
+        "over-users-levers": (
+            charts.over_users,
+            loads[first] if first and len(loads[first]) > 1 else {},
+            f"Goodput over users by lever, {first} users",
+        ),
+        "over-time": (charts.over_time, results.over_time(run), "Goodput and times over time"),
+        "tiers": (
+            partial(charts.shares, label="requests, %"),
+            _each(points, lambda point: results.tiers(point["window"])),
+            "Who answered, by lever",
+        ),
+        "demand": (
+            partial(charts.shares, label="CPU ms per right answer", unit="ms"),
+            _each(points, results.demands),
+            "CPU for one right answer, by lever",
+        ),
+        "cpu": (
+            partial(charts.shares, label="all cores, %"),
+            _each(points, lambda point: results.machine(point, cores)),
+            "How busy the cores are, by lever",
+        ),
+        "failures": (
+            partial(charts.shares, label="requests, %"),
+            _each(results.past_the_knee(run), lambda point: results.failures(point["window"])),
+            "Who refused past the knee, by lever",
+        ),
+        "open-loop": (
+            charts.open_loop,
+            {
+                f"{cell['pattern']}, {count(cell['rate'])}/s": cell
+                for cell in run.valid_cells
+                if cell["rate"] and not unsustained(cell)
+            },
+            "p99 of open loops over time",
+        ),
+    }
+    drawn = {}
+    for name, (draw, panels, text) in wanted.items():
+        path = folder / f"{name}.svg"
+        path.unlink(missing_ok=True)  # of an earlier report
+        if panels:
+            draw(path, dict(islice(panels.items(), MOST_PANELS.get(name, 4))), text)
+            drawn[name] = Chart(path, text)
+    return drawn
 
 
-def _by_pattern(results: Mapping[Cell, Result]) -> dict[str, dict[Cell, Result]]:
-    """The warm cells by pattern; of repeats the one with the median p95."""
-    repeats: dict[Cell, list[Result]] = {}
-    for cell, result in results.items():
-        if cell.start == DEFAULTS.start:
-            repeats.setdefault(replace(cell, repeat=1), []).append(result)
-    patterns: dict[str, dict[Cell, Result]] = {}
-    for cell, same in repeats.items():
-        ranked = sorted(same, key=lambda result: result["window"]["p95_ms"])
-        patterns.setdefault(cell.pattern, {})[cell] = ranked[len(ranked) // 2]
-    return patterns
+def _each(
+    panels: Panels, parts: Callable[[Point], Mapping[str, float]]
+) -> dict[str, dict[str, Mapping[str, float]]]:
+    return {
+        name: {lever: parts(point) for lever, point in levers.items()}
+        for name, levers in panels.items()
+    }
 
 
-def _only_settings(results: Mapping[Cell, Result]) -> Cell | None:
-    """A cell with the settings that all of them have, if they have the same."""
-    cells = list(results)
-    return cells[0] if len({cell.levers for cell in cells}) == 1 else None
+def _stretches(run: Run) -> Iterable[tuple[str, str, str, Mapping[str, Any]]]:
+    """By phase: the probes past the knee, and all valid cells."""
+    for pattern, levers in results.past_the_knee(run).items():
+        for lever, probe in levers.items():
+            what = f"{lever}, {count(probe['users'])} users"
+            yield what, pattern, "arrival", probe["arrival"]
+            yield what, pattern, "window", probe["window"]
+    for cell in run.valid_cells:
+        load = f"{count(cell['rate'])}/s" if cell["rate"] else f"{count(cell['users'])} users"
+        for phase, part in cell["phases"].items():
+            yield f"{cell['lever']}, {load}", cell["pattern"], phase, part
 
 
-def _at_most_users(results: Mapping[Cell, Result], wanted: Cell) -> Result | None:
-    """The result with these levers and the largest number of users."""
-    fitting = [cell for cell in results if cell.levers == wanted.levers]
-    return results[max(fitting, key=lambda cell: cell.users)] if fitting else None
+def _render(base: Path, title: str, verdict: findings.Verdict, sections: Sequence[Section]) -> None:
+    """As HTML and as Markdown."""
+    for suffix in (".html", ".md"):
+        template = TEMPLATES.get_template(f"report{suffix}")
+        text = template.render(title=title, verdict=verdict, sections=sections)
+        base.with_suffix(suffix).write_text(text.strip() + "\n")
 
 
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level, names joined by dots; of what is longer than a row there is the JSON."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            if name not in ("series", "probes", "errors"):
+                flat[prefix + name] = "; ".join(map(str, value))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_json(path: Path, run: Run, table: Mapping[str, Mapping[str, Capacity]]) -> None:
+    """Everything but the series, which each cell's own file has."""
+    capacity = [
+        {
+            **{"lever": one.lever, "pattern": one.pattern, "repeats": one.repeats},
+            **{"users": asdict(one.users), "reference": one.reference},
+            "factor": asdict(one.factor) if one.factor else None,
+        }
+        for row in table.values()
+        for one in row.values()
+    ]
+    cells = [{k: v for k, v in cell.items() if k != "series"} for cell in run.cells]
+    everything = {"plan": run.plan, "capacity": capacity}
+    everything |= {"searches": run.searches, "cells": cells}
+    path.write_text(json.dumps(everything, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="below simulate/results")
-    parser.add_argument("--png", action="store_true", help="charts as PNG instead of SVG")
+    parser.add_argument("--compare", type=Path, metavar="OTHER", help="another folder beside it")
     options = parser.parse_args()
-    write(options.folder, "png" if options.png else "svg")
-    print(f"written to {options.folder / 'report.html'}")
+    if options.compare:
+        print(f"written to {compare((options.folder, options.compare))}")
+    else:
+        write(options.folder)
+        print(f"written to {options.folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import statistics
-from lab.plan import LEVERS, REFERENCE
+from lab import model, statistics
+from lab.plan import DEFAULT, LEVERS, REFERENCE
+from users.patterns import PATTERNS
 
 Point = Mapping[str, Any]  # a probe of a search, or a cell: users, window, cpu, ...
+Search = Mapping[str, Any]
 
 REFUSERS = {
     "nginx": "nginx",
@@ -28,7 +30,10 @@ TIERS = {
     "uncached": "PostgreSQL, not cached",
     "refused": "refused or wrong",
 }
-PARTS = ("nginx", "Flask", "Redis", "PostgreSQL", "generator")
+USERS = 100  # a unit of N in the model over users: the goodput of one user says little
+STACK = ("nginx", "Flask", "Redis", "PostgreSQL")
+PARTS = (*STACK, "generator", "lab")
+NEAR = 0.05  # numbers of users that are apart by less are one point of a curve
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,19 @@ class Run:
     searches: list[dict[str, Any]]
 
     @property
-    def valid(self) -> list[dict[str, Any]]:
+    def valid_searches(self) -> list[dict[str, Any]]:
+        """Those whose capacity counts."""
+        return [search for search in self.searches if not search["invalid"]]
+
+    @property
+    def valid_cells(self) -> list[dict[str, Any]]:
         """The cells that count; no chart shows another."""
         return [cell for cell in self.cells if not cell["invalid"]]
 
     @property
     def patterns(self) -> list[str]:
-        return list(dict.fromkeys(one["pattern"] for one in [*self.searches, *self.cells]))
+        measured = {one["pattern"] for one in [*self.searches, *self.cells]}
+        return [pattern for pattern in PATTERNS if pattern in measured]
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,27 @@ class Capacity:
     factor: Estimate | None  # against the lever's reference
     reference: str
     repeats: int
-    knee: Point | None  # the most users with which the service level held
-    beyond: Point | None  # the fewest with which it did not
+    knee: Point | None  # of the median search: the most users with which the service level held
+    beyond: Point | None  # and the fewest with which it did not
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The capacity of one lever and pattern in two runs."""
+
+    lever: str
+    pattern: str
+    users: tuple[Estimate, Estimate]
+    ratio: Estimate | None  # the second against the first
+
+
+@dataclass(frozen=True)
+class Load:
+    """Goodput over the number of users."""
+
+    curve: list[dict[str, float]]
+    capacity: float | None = None  # users
+    law: model.Model | None = None  # N in hundreds of users
 
 
 def load(folder: Path) -> Run:
@@ -88,48 +118,72 @@ def load(folder: Path) -> Run:
     if not cells and not searches:
         sys.exit(f"{folder} holds no recorded cells and no searches")
     plan = json.loads((folder / "plan.json").read_text())
-    searches.sort(key=lambda search: (_rank(search["lever"]), search["repeat"]))
-    cells.sort(key=lambda cell: (_rank(lever_of(cell)), cell["users"], cell["rate"]))
+    searches.sort(key=lambda search: (*_rank(search), search["repeat"]))
+    cells.sort(key=lambda cell: (*_rank(cell), cell["users"], cell["rate"]))
     return Run(folder.resolve().name, plan, cells, searches)
 
 
-def lever_of(point: Mapping[str, Any]) -> str:
-    """The name of the lever whose setting it has; the setting itself where none has."""
-    if "lever" in point:
-        return point["lever"]
-    setting = point["setting"]
-    names = (name for name, known in LEVERS.items() if vars(known) == setting)
-    return next(names, ", ".join(f"{name}={value}" for name, value in setting.items()))
-
-
-def capacities(searches: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Capacity]]:
-    """By lever, in the order of the table, and pattern."""
-    groups: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
-    for search in searches:
-        groups.setdefault((search["lever"], search["pattern"]), {})[search["repeat"]] = search
+def capacities(searches: Sequence[Search]) -> dict[str, dict[str, Capacity]]:
+    """By lever, in the order of the table, and pattern; give it valid searches."""
+    groups = _groups(searches)
     table: dict[str, dict[str, Capacity]] = {}
     for (lever, pattern), repeats in groups.items():
-        reference = REFERENCE.get(lever, "default settings")
-        values = [search["capacity"] for search in repeats.values()]
-        probes = [probe for search in repeats.values() for probe in search["probes"]]
-        held = [probe for probe in probes if probe["holds"]]
-        missed = [probe for probe in probes if not probe["holds"]]
+        reference = REFERENCE.get(lever, DEFAULT)
+        found = list(repeats.values())
+        typical = sorted(found, key=lambda one: one["capacity"])[len(found) // 2]
+        values = [search["capacity"] for search in found]
         table.setdefault(lever, {})[pattern] = Capacity(
             lever,
             pattern,
-            Estimate(*statistics.interval(values), any(s["censored"] for s in repeats.values())),
+            Estimate(*statistics.interval(values), any(search["censored"] for search in found)),
             ratio(groups.get((reference, pattern), {}), repeats) if lever != reference else None,
             reference,
             len(values),
-            max(held, key=lambda probe: probe["users"], default=None),
-            min(missed, key=lambda probe: probe["users"], default=None),
+            *_around(typical),
         )
     return table
 
 
-def ratio(
-    base: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]]
-) -> Estimate | None:
+def _around(search: Search) -> tuple[Point | None, Point | None]:
+    """The probes next to a search's result: the last that held, the first that did not.
+
+    Chance decides a single probe near the boundary, so its side of the result counts, too.
+    """
+    capacity = search["capacity"]
+    held = [one for one in search["probes"] if one["holds"] and one["users"] <= capacity]
+    missed = [one for one in search["probes"] if not one["holds"] and one["users"] > capacity]
+    return (
+        max(held, key=lambda probe: probe["users"], default=None),
+        min(missed, key=lambda probe: probe["users"], default=None),
+    )
+
+
+def _groups(
+    searches: Sequence[Search],
+) -> dict[tuple[str, str], dict[int, Search]]:
+    """The repeats by lever and pattern."""
+    groups: dict[tuple[str, str], dict[int, Search]] = {}
+    for search in searches:
+        groups.setdefault((search["lever"], search["pattern"]), {})[search["repeat"]] = search
+    return groups
+
+
+def side_by_side(runs: Sequence[Run]) -> list[Pair]:
+    """What two runs both searched for."""
+    tables = [capacities(run.valid_searches) for run in runs]
+    first, second = (_groups(run.valid_searches) for run in runs)
+    return [
+        Pair(
+            *(lever, pattern),
+            tuple(table[lever][pattern].users for table in tables),
+            ratio(first[lever, pattern], second[lever, pattern]),
+        )
+        for lever, pattern in first
+        if (lever, pattern) in second
+    ]
+
+
+def ratio(base: Mapping[int, Search], other: Mapping[int, Search]) -> Estimate | None:
     """How many times the users of ``base`` the other carries, from the repeats that both have.
 
     None where the base is 0, or known only as "at least".
@@ -143,20 +197,57 @@ def ratio(
 
 
 def curve(points: Iterable[Point]) -> list[dict[str, float]]:
-    """Goodput and failures per second, means over the points of each number of users."""
-    by_users: dict[int, list[Point]] = {}
-    for point in points:
-        if point["window"]["sent"]:
-            by_users.setdefault(point["users"], []).append(point["window"])
-    return [
-        {
-            "users": users,
-            "goodput": _mean(window["goodput"] for window in windows),
-            "failed": _mean(window["failed"] / window["seconds"] for window in windows),
-            "p95_ms": _mean(w["p95_ms"] for w in windows if w["p95_ms"] is not None),
-        }
-        for users, windows in sorted(by_users.items())
-    ]
+    """Goodput and failures per second against users; means of points that are NEAR."""
+    groups: list[list[Point]] = []
+    for point in sorted(points, key=lambda point: point["users"]):
+        if not point["window"]["sent"]:
+            continue
+        if groups and point["users"] <= (1 + NEAR) * groups[-1][0]["users"]:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return [_mean_point(group) for group in groups]
+
+
+def _mean_point(group: Sequence[Point]) -> dict[str, float]:
+    windows = [point["window"] for point in group]
+    return {
+        "users": _mean(point["users"] for point in group),
+        "goodput": _mean(window["goodput"] for window in windows),
+        "failed": _mean(window["failed"] / window["seconds"] for window in windows),
+        "p95_ms": _mean(w["p95_ms"] for w in windows if w["p95_ms"] is not None),
+    }
+
+
+def loads(run: Run) -> dict[str, dict[str, Load]]:
+    """By pattern and lever: goodput over users, from the probes of searches or else from cells."""
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for (lever, pattern), repeats in _groups(run.valid_searches).items():
+        probes = [probe for search in repeats.values() for probe in search["probes"]]
+        groups[pattern, lever] = probes
+    if not groups:
+        for cell in (cell for cell in run.valid_cells if not cell["rate"]):
+            groups.setdefault((cell["pattern"], cell["lever"]), []).append(cell)
+    found = capacities(run.valid_searches)
+    table: dict[str, dict[str, Load]] = {}
+    for (pattern, lever), points in groups.items():
+        line = curve(points)
+        if len(line) > 1:
+            known = found.get(lever, {}).get(pattern)
+            table.setdefault(pattern, {})[lever] = Load(
+                line, known.users.mean if known else None, _law(line)
+            )
+    return table
+
+
+def _law(line: Sequence[Mapping[str, float]]) -> model.Model | None:
+    points = law_points(line)
+    return model.fit(points) if len(points) >= 3 else None
+
+
+def law_points(line: Sequence[Mapping[str, float]]) -> list[model.Point]:
+    """What the model over users is fitted to."""
+    return [(point["users"] / USERS, point["goodput"]) for point in line if point["goodput"]]
 
 
 def at_the_knee(run: Run) -> dict[str, dict[str, Point]]:
@@ -166,14 +257,44 @@ def at_the_knee(run: Run) -> dict[str, dict[str, Point]]:
     most users.
     """
     points: dict[str, dict[str, Point]] = {}
-    for lever, by_pattern in capacities(run.searches).items():
+    for lever, by_pattern in capacities(run.valid_searches).items():
         for pattern, capacity in by_pattern.items():
             if capacity.knee:
                 points.setdefault(pattern, {})[lever] = capacity.knee
     if not points:
-        for cell in (cell for cell in run.valid if not cell["rate"]):  # most users last
-            points.setdefault(cell["pattern"], {})[lever_of(cell)] = cell
+        for cell in (cell for cell in run.valid_cells if not cell["rate"]):  # most users last
+            points.setdefault(cell["pattern"], {})[cell["lever"]] = cell
     return points
+
+
+def past_the_knee(run: Run) -> dict[str, dict[str, Point]]:
+    """By pattern and lever: the probe with the fewest users of those that did not hold."""
+    points: dict[str, dict[str, Point]] = {}
+    for lever, row in capacities(run.valid_searches).items():
+        for pattern, capacity in row.items():
+            if capacity.beyond:
+                points.setdefault(pattern, {})[lever] = capacity.beyond
+    return points
+
+
+def over_time(run: Run) -> dict[str, Point]:
+    """The cells to look at second by second: of each pattern the first lever, most users.
+
+    With one pattern, of each lever.
+    """
+    closed = [cell for cell in run.valid_cells if not cell["rate"]]  # most users last
+    if len({cell["pattern"] for cell in closed}) == 1:
+        return {_title(cell): cell for cell in {c["lever"]: c for c in closed}.values()}
+    chosen: dict[str, Point] = {}
+    for cell in closed:
+        known = chosen.setdefault(cell["pattern"], cell)
+        if known["lever"] == cell["lever"]:
+            chosen[cell["pattern"]] = cell
+    return {_title(cell): cell for cell in chosen.values()}
+
+
+def _title(cell: Point) -> str:
+    return f"{cell['users']:,} {cell['pattern']} users, {cell['lever']}"
 
 
 def tiers(window: Mapping[str, Any]) -> dict[str, float]:
@@ -201,6 +322,13 @@ def cpu(point: Point) -> dict[str, float]:
     return usage
 
 
+def machine(point: Point, cores: int) -> dict[str, float]:
+    """Percent of all cores by part, with idle and the rest they are 100."""
+    usage = {part: percent / cores for part, percent in cpu(point).items()}
+    idle = point["machine_load"]["idle_mean"] or 0.0
+    return usage | {"others": max(0.0, 100 - idle - sum(usage.values())), "idle": idle}
+
+
 def demands(point: Point) -> dict[str, float]:
     """CPU milliseconds of each part for one right answer: its service demand."""
     goodput = point["window"]["goodput"]
@@ -212,6 +340,8 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _rank(lever: str) -> int:
-    names = list(LEVERS)
-    return names.index(lever) if lever in names else len(names)
+def _rank(measured: Mapping[str, Any]) -> tuple[int, int]:
+    """Levers and patterns in the order in which they are declared."""
+    orders = ((list(LEVERS), measured["lever"]), (list(PATTERNS), measured["pattern"]))
+    lever, pattern = (order.index(name) if name in order else len(order) for order, name in orders)
+    return lever, pattern

@@ -99,9 +99,10 @@ def search(lever="default settings", pattern="random", repeat=1, censored=False,
         "lever": lever,
         "pattern": pattern,
         "repeat": repeat,
-        "capacity": found,
+        "capacity": 0 if stack.refused else found,
         "probes": [probe(stack, count) for count in users],
         "censored": censored,
+        "invalid": [],
         "revision": PLAN["revision"],
         "machine": MACHINE,
         "took": 60.0,
@@ -124,26 +125,31 @@ def cell(lever="default settings", pattern="random", users=1000, rate=0, **chang
         for point_ in series:
             point_["service_p99_ms"] = point_["p99_ms"] / 2
     phases = {"arrival": stack.window(round(load / 2)), "warm-up": stack.window(round(load))}
-    return point(stack, round(load)) | {
-        "setting": asdict(LEVERS[lever]),
-        "pattern": pattern,
-        "users": users,
-        "rate": rate,
-        "start": "warm",
-        "repeat": 1,
-        "window": window,
-        "phases": phases | {"window": window},
-        "series": series,
-        "window_starts": 10.0,
-        "window_ends": 20.0,
-        "halves_apart": 0.5,
-        "nginx": {"requests": 100},
-        "flags": [],
-        "invalid": [],
-        "revision": PLAN["revision"],
-        "machine": MACHINE,
-        "took": 40.0,
-    } | changes
+    return (
+        point(stack, round(load))
+        | {
+            "lever": lever,
+            "setting": asdict(LEVERS[lever]),
+            "pattern": pattern,
+            "users": users,
+            "rate": rate,
+            "start": "warm",
+            "repeat": 1,
+            "window": window,
+            "phases": phases | {"window": window},
+            "series": series,
+            "window_starts": 10.0,
+            "window_ends": 20.0,
+            "halves_apart": 0.5,
+            "nginx": {"requests": 100, "sent": 100},
+            "flags": [],
+            "invalid": [],
+            "revision": PLAN["revision"],
+            "machine": MACHINE,
+            "took": 40.0,
+        }
+        | changes
+    )
 
 
 def capacity_searches(patterns=("random", "fixed", "weighted", "zipf"), repeats=5):

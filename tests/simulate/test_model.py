@@ -65,6 +65,8 @@ def test_how_many_replicas_users_need():
     assert [linear.least(users) for users in (1, 1000, 1001, 10_000)] == [1, 1, 2, 10]
     assert returning.least(2000) == 3  # 2: 1818; 3: 2308
     assert returning.least(3000) is None, "more than the law's highest point"
+    assert returning.highest == pytest.approx(max(map(returning.predict, range(1, 20))), rel=0.01)
+    assert Model(1000.0, 0.25, 0.0).highest == 4000
 
 
 @pytest.mark.parametrize("few", [[], [(1, 5.0)], [(1, 5.0), (1, 6.0)], [(1, 5.0), (2, 0.0)]])

