@@ -24,8 +24,10 @@ MADE = {
     ),  # nginx/configure.sh
     "IMAGE.cdx.json",
     "port-towns.py",  # the pattern that simulate/README.md adds
+    "plan.json",  # a run of the experiments
     "postgres-account.json",
     "report.html",
+    "report.md",
     "terraform.tfvars",
 }
 # Messages of other programs, or put together from words.

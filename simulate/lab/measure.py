@@ -49,13 +49,11 @@ class Generator:
         stack: MeasuredStack,
         averages: Mapping[str, Sequence[float]],
         command: Sequence[str | os.PathLike],
-        environ: Mapping[str, str] | None = None,
     ) -> None:
-        """``averages`` are the right answers; ``environ`` is added to the process's variables."""
+        """``averages`` are the right answers."""
         self._stack = stack
         self._averages = averages
         self._command = command
-        self._environ = dict(environ or {})
         self._samples: list[sampling.Sample] = []
 
     def __enter__(self) -> "Generator":
@@ -65,7 +63,8 @@ class Generator:
             averages.write_text(json.dumps(self._averages))
             self._load = folder / "load.json"
             self._recording = folder / "recording.jsonl"
-            files = {
+            variables = {
+                "PYTHONPATH": str(FOLDER),
                 "EXPECTED_AVERAGES": str(averages),
                 "LOAD": str(self._load),
                 "RECORDING": str(self._recording),
@@ -74,7 +73,7 @@ class Generator:
                 "generator",
                 self._command,
                 folder / "generator.log",
-                environ=os.environ | files | self._environ,
+                environ=os.environ | variables,
                 grace=30,
             )
             starting.callback(self.process.stop)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-FIRST_PROBE = 1000  # users
+FIRST_PROBE = 2000  # users
 GROWTH = 2.0  # of the bracket at most, and where nothing is known
 MAJORITY = 2  # of 3 probes
 FEWEST = 10  # users; a bracket as narrow is not halved, and fewer are not tried

@@ -10,7 +10,7 @@ from users.api import ApiError, query_request
 from users.http_connection import HttpConnection, ProtocolError, Server
 
 CONNECTIONS = 4  # to each replica, and to nginx
-PASSES = 4  # where a replica has several workers: which of them a connection gets is chance
+PASSES = 3  # where a replica has several workers: which of them a connection gets is chance
 TIMEOUT = 30.0  # seconds
 
 
