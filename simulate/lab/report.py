@@ -232,10 +232,12 @@ def _draw(
 def _each(
     panels: Panels, parts: Callable[[Point], Mapping[str, float]]
 ) -> dict[str, dict[str, Mapping[str, float]]]:
-    return {
-        name: {lever: parts(point) for lever, point in levers.items()}
+    """The parts of each point that has any."""
+    split = {
+        name: {lever: row for lever, point in levers.items() if any((row := parts(point)).values())}
         for name, levers in panels.items()
     }
+    return {name: rows for name, rows in split.items() if rows}
 
 
 def _stretches(run: Run) -> Iterable[tuple[str, str, str, Mapping[str, Any]]]:

@@ -43,6 +43,8 @@ class SyntheticStack:
         sent = round(seconds * users / (THINK + (0 if self.refused else ms / 1000)))
         failed = round(sent * max(self.refused, 0.6 * (1 - 1 / busy) if busy > 1 else 0.0))
         good = sent - failed
+        times = {"p50_ms": ms / 2, "p95_ms": ms, "p99_ms": 1.5 * ms, "p999_ms": 2 * ms}
+        times["max_ms"] = 3 * ms
         return {
             "seconds": seconds,
             "sent": sent,
@@ -53,11 +55,7 @@ class SyntheticStack:
             "failed": failed,
             "tiers": {self.tier: good, "refused": failed},
             "replicas": {"flask": good},
-            "p50_ms": ms / 2,
-            "p95_ms": ms,
-            "p99_ms": ms * 1.5,
-            "p999_ms": ms * 2,
-            "max_ms": ms * 3,
+            **(times if good else dict.fromkeys(times)),
             "fewest_users": users,
             "fewest_workers": 1,
         }

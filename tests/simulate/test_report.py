@@ -153,6 +153,32 @@ def test_an_invalid_cell_is_listed_with_its_reason_and_drawn_nowhere(folder, mar
         assert "7,777" not in path.read_text()
 
 
+def test_a_stack_that_answers_nothing_right_has_a_report_that_says_so(tmp_path):
+    shown = write(tmp_path, [search(refused=1.0)], [cell(stack=SyntheticStack(refused=1.0))])
+    assert "**MISSED**" in shown
+    (row,) = [row for row in section(shown, "Everything measured") if "1,000 users" in row]
+    assert row[6:12] == ["0", "-", "-", "-", "-", "100 %"]
+
+
+def test_an_invalid_search_is_listed_and_counts_nowhere(tmp_path):
+    wrong = search(repeat=2, capacity=9000) | {"invalid": ["3 wrong answers"]}
+    shown = write(tmp_path, [search(), wrong])
+    assert "1 of 2 searches are INVALID" in shown
+    assert section(shown, "How many users each setting carries")[2][1].startswith("2,")
+    verdicts = {row[-1] for row in section(shown, "Everything measured") if row[2] == "2"}
+    assert verdicts == {"INVALID: 3 wrong answers"}
+    assert not [tip for tip in tips(tmp_path / "over-users.svg") if tip.startswith(("8,", "9,"))]
+
+
+def test_around_a_capacity_are_the_probes_of_the_median_search():
+    searches = [search(repeat=n, capacity=c) for n, c in ((1, 1000), (2, 3000), (3, 9000))]
+    lucky = probe(SyntheticStack(capacity=9999), 8000)  # held by chance, beyond the result
+    searches[1]["probes"].append(lucky)
+    found = results.capacities(searches)["default settings"]["random"]
+    assert found.knee["users"] == searches[1]["capacity"]
+    assert found.beyond["users"] == pytest.approx(3300, rel=0.05)
+
+
 def test_without_an_invalid_cell_the_same_cell_is_drawn(tmp_path):
     write(tmp_path, cells=[cell(users=500), cell(users=7777)])
     assert "7,777" in (tmp_path / "over-time.svg").read_text()
