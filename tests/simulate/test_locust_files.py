@@ -124,7 +124,7 @@ def runs(stack, averages, locust_environ, tmp_path_factory):
 def test_the_number_of_users_follows_the_lab(runs):
     run = runs["two workers"]
     poll(lambda: run.lines and run.lines[-1]["users"] == USERS, 60)
-    for users in (3, 15, 0):
+    for users in (15, 0):
         run.move(users)
         poll(lambda users=users: run.lines[-1]["users"] == users, 30)
     run.move(USERS)
@@ -193,9 +193,15 @@ def test_without_a_stack_it_says_so_and_fails(runs):
 )
 def test_each_file_asks_for_as_many_locations_as_its_name_says(runs, name, fewest, most):
     runs[name].result()
-    asked = json.loads(runs[name].asked.read_text())
+    asked = json.loads(runs[name].asked.read_text())["asked"]
     assert sum(asked.values()) >= REQUESTS
     assert fewest <= len(asked) <= (most or len(asked))
+
+
+def test_users_who_start_in_the_same_second_do_not_ask_at_once(runs):
+    runs[RANDOM].result()
+    first = json.loads(runs[RANDOM].asked.read_text())["started"][:USERS]
+    assert first[-1] - first[0] > 0.2  # of a second; less once in 200,000 runs
 
 
 RIGHT, WRONG = 0, 1  # of the averages
