@@ -79,7 +79,7 @@ def point(stack, users):
 
 def probe(stack, users):
     reasons = [] if stack.holds(users) else ["p95 480 ms > 250 ms"]
-    arrival = stack.window(users // 2)
+    arrival = stack.window(users, seconds=4.0)
     return point(stack, users) | {
         "holds": stack.holds(users),
         "reasons": reasons,

@@ -223,8 +223,8 @@ def test_the_verdict(tmp_path, searches, cells, word):
 
 
 def test_a_coarse_run_says_so(tmp_path, markdown):
-    assert "coarse" in write(tmp_path, [search()], kind="quick")
-    assert "coarse" not in markdown
+    assert "\n- coarse: short windows" in write(tmp_path, [search()], kind="quick")
+    assert "\n- coarse" not in markdown
 
 
 def test_tiers_and_failures_and_cpu_add_up():
@@ -242,7 +242,11 @@ def test_who_refused_is_told_by_phase(markdown):
     found = {(row[0], row[2]): row for row in rows if row[1] == "random"}
     phases = [phase for what, phase in found if what == "default settings, 4,000 users"]
     assert phases == ["warm-up", "window"]
-    (row,) = [row for (_, phase), row in found.items() if row[0].startswith("1 replica")]
+    phases = [phase for what, phase in found if what.startswith("1 replica")]
+    assert phases == ["arrival", "window"]
+    (row,) = [
+        row for row in found.values() if row[0].startswith("1 replica") and row[2] == "window"
+    ]
     failed, by_nginx, by_pool = row[4:7]
     assert failed.endswith(" %")
     assert int(by_nginx.replace(",", "")) == pytest.approx(9 * int(by_pool), rel=0.2)
