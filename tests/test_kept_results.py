@@ -6,19 +6,19 @@ A new row of a table without a source is a failure, too.
 
 import json
 import re
-from dataclasses import replace
+from collections import Counter
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from lab.plan import DEFAULTS, Cell
-from lab.report import load
+from lab import results
 from populator.rows import Generator, Segment, draw_cities
 
 ROOT = Path(__file__).parents[1]
 NUMBER = re.compile(r"(?<!\w)\d[\d,]*(?:\.\d+)?")  # not the 95 of p95
+RUNS = sorted(path.parent.name for path in (ROOT / "simulate/results").glob("*/plan.json"))
 DATE = datetime(2026, 1, 1, tzinfo=UTC)  # of timestamps, which no README quotes
 
 
@@ -61,13 +61,32 @@ def median(name, key):
 
 
 @cache
-def cells(run):
-    return load(ROOT / "simulate" / "results" / run)
+def kept(run):
+    """A folder below simulate/results."""
+    return results.load(ROOT / "simulate" / "results" / run)
 
 
-def result(run, pattern="random", users=0, rate=0, **levers):
-    cell = Cell(pattern, users, rate, **levers)
-    return cells(run)[cell]
+def cell(run, lever, pattern, users):
+    """The one warm cell of a lever, pattern and number of users."""
+    (found,) = (
+        cell
+        for cell in kept(run).valid_cells
+        if (cell["lever"], cell["pattern"], cell["users"]) == (lever, pattern, users)
+    )
+    return found
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_is_of_one_revision_machine_and_plan(run):
+    plan = kept(run).plan
+    assert not plan["revision"].endswith("-dirty")
+    for found in [*kept(run).cells, *kept(run).searches]:
+        assert (found["revision"], found["machine"]) == (plan["revision"], plan["machine"])
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_nothing_kept_is_invalid(run):
+    assert not [one for one in [*kept(run).cells, *kept(run).searches] if one["invalid"]]
 
 
 LOADING = {
@@ -171,96 +190,52 @@ def test_tuning(row):
     assert_says(said, *(median("serve", f"{v}: requests_per_second") for v in TUNING[row[0]]))
 
 
-def times(window, *percents):
-    return [window[f"p{percent}_ms"] for percent in percents]
+@pytest.mark.parametrize("row", table("lever"), ids=lambda row: row[0])
+def test_how_many_users_a_lever_carries(row):
+    capacity = results.capacities(kept("capacity").valid_searches)[row[0]]["random"]
+    knee = capacity.knee
+    assert ("at least" in row[1]) == capacity.users.at_least
+    assert_says(row[1], capacity.users.mean)
+    bounds = () if capacity.users.at_least else (capacity.users.low, capacity.users.high)
+    assert_says(row[2], *bounds)
+    factor = capacity.factor
+    assert_says(row[3], *((factor.mean, factor.low, factor.high) if factor else ()))
+    assert_says(row[4], sum(results.demands(knee).values()))
 
 
-@pytest.mark.parametrize("row", table("run"), ids=lambda row: f"{row[0]}-{row[2]}")
-def test_the_runs(row):
-    run, users, pattern, *said = row
-    window = result(run, pattern, int(users.replace(",", "")), edge=run == "headline")["window"]
-    values = [window["requests_per_second"], *times(window, 50, 95, 99), window["failures"]]
-    for text, value in zip(said, values, strict=True):
-        assert_says(text, value)
-
-
-SETTINGS = {
-    "default: 3 replicas, pool, cache": {},
-    "edge cache on": {"edge": True},
-    "1 replica": {"replicas": 1},
-    "no pool": {"pooling": False},
-    "no cache": {"cache": False},
-    "no cache, no pool": {"cache": False, "pooling": False},
-}
-
-
-@pytest.mark.parametrize("row", table("settings"), ids=lambda row: row[0])
-def test_what_each_lever_buys(row):
-    measured = result("levers-3000", users=3000, **SETTINGS[row[0]])
-    window = measured["window"]
-    values = [window["requests_per_second"], *times(window, 50, 95), window["failures"]]
-    values.append(measured["connections"]["max"])
-    for text, value in zip(row[1:], values, strict=True):
-        assert_says(text, value)
-    assert round(window["seconds"]) == 10, "the column says: failures in 10 s"
-
-
-def test_at_1000_users_one_setting_fails():
-    said = sentence(r"without cache and pool, which fails (\S+) requests in 6 s")
-    failed = {
-        cell: measured["window"]["failures"]
-        for cell, measured in cells("levers").items()
-        if cell.pattern == "random" and measured["window"]["failures"]
-    }
-    neither = replace(DEFAULTS, users=1000, cache=False, pooling=False)
-    assert failed.keys() == {neither}
-    assert_says(said, failed[neither])
-
-
-def test_the_limit():
-    limit = json.loads((ROOT / "simulate/results/limit/limit-random.json").read_text())
-    p95 = {probe["users"]: probe["p95_ms"] for probe in limit["probes"]}
-    held = limit["limit"]
-    too_many = min(users for users in p95 if users > held)
-    said = sentence(
-        r"(\S+) random users are served with p95 (\S+) ms and no failure; (\S+) are too many"
-        r" \(.+?\): p95 is (\S+) ms then, and at (\S+) the replicas"
-    )
-    assert_says(said, held, p95[held], too_many, p95[too_many], max(p95))
+def test_the_searches_that_the_table_rests_on():
+    said = sentence(r"(\S+ to \S+) searches for each row")
+    number = Counter(search["lever"] for search in kept("capacity").valid_searches)
+    assert_says(said, min(number.values()), max(number.values()))
 
 
 BOTTLENECKS = {  # before, after
-    '"sorry, too many clients already"': ("no cache, no pool", "no cache"),
-    "too many database queries": ("no cache", "default: 3 replicas, pool, cache"),
+    '"sorry, too many clients already"': ("cache off, pool off", "cache off"),
+    "every request asks PostgreSQL": ("cache off", "default settings"),
+    "one core is full": ("1 replica", "default settings"),
+    "Python takes the cores": ("default settings", "edge cache on"),
 }
 
 
 @pytest.mark.parametrize("row", table("what you see | before"), ids=lambda row: row[0][:20])
 def test_the_bottlenecks(row):
-    (settings,) = [both for start, both in BOTTLENECKS.items() if row[0].startswith(start)]
-    for text, name in zip(row[1:], settings, strict=True):
-        measured = result("levers-3000", users=3000, **SETTINGS[name])
-        values = [measured["window"]["failures"], 10, *times(measured["window"], 95)]
-        if "connections" in text:
-            values.append(measured["connections"]["max"])
+    (levers,) = [both for start, both in BOTTLENECKS.items() if row[0].startswith(start)]
+    for text, lever in zip(row[1:], levers, strict=True):
+        capacity = results.capacities(kept("capacity").valid_searches)[lever]["random"]
+        values = [capacity.users.mean]
+        if "PostgreSQL" in text:
+            values.append(results.cpu(capacity.knee)["PostgreSQL"])
         assert_says(text, *values)
 
 
-def test_the_open_loop():
-    window = result("open-loop", rate=2400)["window"]
-    said = sentence(
-        r"of (\S+) requests/s, .+?, (\S+) are answered, half of them within (\S+) ms of being sent,"
-        r" but (\S+) s after they were due"
-    )
-    values = [window["requests_per_second"], window["service_p50_ms"], window["p50_ms"] / 1000]
-    assert_says(said, 2400, *values)
-
-
-def test_warm_caches_leave_postgresql_idle():
-    said = sentence(r"PostgreSQL uses (\S+) % of a core, with and without the pool")
-    for pooling in (True, False):
-        measured = result("levers-3000", users=3000, pooling=pooling)
-        assert_says(said, measured["cpu"]["PostgreSQL"]["mean"])
+@pytest.mark.parametrize("row", table("users"), ids=lambda row: "-".join(row[:3]))
+def test_the_runs(row):
+    users, pattern, lever, *said = row
+    window = cell("users", lever, pattern, int(users.replace(",", "")))["window"]
+    values = [window["goodput"], *(window[f"{p}_ms"] for p in ("p50", "p95", "p99"))]
+    values.append(100 * window["failed"] / window["sent"])
+    for text, value in zip(said, values, strict=True):
+        assert_says(text, value)
 
 
 @pytest.fixture(scope="module")
