@@ -77,8 +77,12 @@ soak: .venv/.tests ## ten minutes of random faults
 benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (11 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python benchmarks/load.py
 
+.PHONY: benchmark-client
+benchmark-client: .venv/.local .venv/.simulate ## measure what a request costs the load generator (1 minute)
+	$(SET_PYTHONPATH) .venv/bin/python benchmarks/http_client.py
+
 .PHONY: benchmark-serve
-benchmark-serve: .venv/.local ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
+benchmark-serve: .venv/.local .venv/.simulate ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python benchmarks/serve.py
 
 .PHONY: lint

@@ -10,31 +10,30 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlencode
 
 import sql
-from bare import BODY
+from constant import constant_nginx
 from processes import free_ports
 from proxy import Nginx
 from stack import Replica, Stack, is_healthy
 from table import print_table, spread
 
 from lab.machine import ROOT, describe
-from lab.open_loop import Request, percentile
-from lab.open_loop import run as run_open_loop
+from lab.open_loop import OpenLoop
+from lab.recording import summary
+from users.api import QUERY_PATH, query_request
+from users.http_connection import Response, Server, request_bytes
 
 WRK_CONNECTIONS = 64
 LOCATIONS = 1000
 FIXED_RATE = 800  # requests/s, about a fifth of what the default settings answer
-HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 START_LIMIT = 30.0  # seconds
 
 
@@ -77,24 +76,12 @@ class Bench:
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
-        self._folder = folder
+        self.folder = folder
         self._port = free_ports(1)[0]
         with urllib.request.urlopen(f"{stack.url}/locations?limit={LOCATIONS}") as answer:  # noqa: S310
             self.locations = json.load(answer)
         self._locations_file = folder / "locations"
         self._locations_file.write_text("\n".join(self.locations) + "\n")
-
-    @contextlib.contextmanager
-    def constant(self) -> Iterator[str]:
-        """URL of an nginx with the stack's main configuration that answers BODY by itself."""
-        nginx = self._nginx(["127.0.0.1:1"], "off")
-        text = BODY.decode().strip()
-        (nginx.folder / "default.conf").write_text(
-            "server {\n  include listen.conf;\n  default_type application/json;\n"
-            f"  location / {{ return 200 '{text}\\n'; }}\n}}\n"
-        )
-        with contextlib.ExitStack() as running:
-            yield self._start(running, nginx)
 
     @contextlib.contextmanager
     def variant(self, variant: Variant) -> Iterator[str]:
@@ -103,7 +90,7 @@ class Bench:
         environ |= {"CACHE": variant.cache, "MEMORY_CACHE": variant.memory_cache}
         replicas = [
             Replica(
-                *(f"replica-{port}", port, self._folder, environ),
+                *(f"replica-{port}", port, self.folder, environ),
                 *(ROOT / variant.folder, variant.app),
             )
             for port in free_ports(variant.replicas)
@@ -137,30 +124,29 @@ class Bench:
             "p99_ms": _milliseconds(re.search(r"99% +(\S+)", output)[1]),
         }
 
-    def fixed_rate(
-        self, url: str, seconds: float, make_request: Callable[[int], Request]
-    ) -> dict[str, float]:
+    def fixed_rate(self, url: str, seconds: int, path: str = QUERY_PATH) -> dict[str, float]:
         """An open loop at FIXED_RATE: response times in ms, from when each request was due."""
-        samples = run_open_loop(url, make_request, FIXED_RATE, seconds)
-        failed = [sample for sample in samples if sample.status != 200]
-        if failed:
-            raise SystemExit(f"{len(failed)} requests to {url} failed, the first: {failed[0]}")
-        times = [sample.response_time * 1000 for sample in samples]
-        return {"p50_ms": statistics.median(times), "p99_ms": percentile(times, 99)}
+        server = Server(url)
+
+        def make_request(number: int) -> bytes:
+            if path != QUERY_PATH:
+                return request_bytes("GET", server.name, path, {})
+            location = self.locations[number * 7919 % len(self.locations)]
+            return query_request(server.name, location)
+
+        result = summary(OpenLoop(server, make_request, _status, FIXED_RATE).run(seconds))
+        if result["failed"]:
+            raise SystemExit(f"{result['failed']} requests to {url} failed: {result['errors']}")
+        return {"p50_ms": result["p50_ms"], "p99_ms": result["p99_ms"]}
 
     def sql(self) -> dict[str, dict[str, float]]:
         return sql.measure(self._stack.client_environ, self.locations)
 
-    def query(self, number: int) -> Request:
-        location = self.locations[number * 7919 % len(self.locations)]
-        body = urlencode({"location": location}).encode()
-        return Request("POST", "/query", body, HEADERS)
-
     def _nginx(self, upstreams: Sequence[str], edge_cache: str) -> Nginx:
         """An nginx with its configuration written, not started yet."""
         nginx = Nginx(
-            self._folder / "nginx",
-            self._folder / "nginx.log",
+            self.folder / "nginx",
+            self.folder / "nginx.log",
             listen=f"127.0.0.1:{self._port}",
             upstreams=upstreams,
             environ=os.environ | {"EDGE_CACHE": edge_cache},
@@ -176,18 +162,15 @@ class Bench:
         return f"http://127.0.0.1:{self._port}"
 
 
-def form(_number: int) -> Request:
-    return Request("GET", "/", None, {})
-
-
-def ten_locations(_number: int) -> Request:
-    return Request("GET", "/locations?limit=10", None, {})
+def _status(_number: int, response: Response) -> str:
+    """What is wrong with an answer."""
+    return "" if response.status_code == 200 else f"status {response.status_code}"
 
 
 def measure_round(bench: Bench, seconds: int) -> dict[str, dict[str, float]]:
     """Every variant once, warmed up by the same load."""
     results = bench.sql()
-    with bench.constant() as url:
+    with constant_nginx(bench.folder) as url:
         bench.wrk(url, 1)
         results["nginx constant"] = bench.wrk(url, seconds)
     for variant in VARIANTS:
@@ -196,11 +179,11 @@ def measure_round(bench: Bench, seconds: int) -> dict[str, dict[str, float]]:
             results[variant.name] = bench.wrk(url, seconds)
             if variant in (EDGE, MEMORY, REDIS):
                 name = f"{variant.name}, {FIXED_RATE}/s"
-                results[name] = bench.fixed_rate(url, seconds, bench.query)
+                results[name] = bench.fixed_rate(url, seconds)
             if variant == MEMORY:
-                results[f"form, {FIXED_RATE}/s"] = bench.fixed_rate(url, seconds, form)
+                results[f"form, {FIXED_RATE}/s"] = bench.fixed_rate(url, seconds, "/")
                 results[f"locations, {FIXED_RATE}/s"] = bench.fixed_rate(
-                    url, seconds, ten_locations
+                    url, seconds, "/locations?limit=10"
                 )
     return results
 

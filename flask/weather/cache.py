@@ -76,7 +76,8 @@ def _result(flight: Future, deadline: float) -> Any:
     try:
         return flight.result(max(0.0, deadline - monotonic()))
     except TimeoutError:
-        raise UnavailableError("the same answer is being computed and takes long") from None
+        message = "the same answer is being computed and takes long"
+        raise UnavailableError(message, "time") from None
 
 
 class Cache:

@@ -42,7 +42,8 @@ def add_error_pages(app: Flask) -> None:
             log.warning("503: %s", error)
         message = "The database did not answer in time. Please try again in a moment."
         body, content_type = error_body(503, "Not available at the moment", message)
-        return Response(body, 503, headers={"Retry-After": "1"}, content_type=content_type)
+        headers = {"Retry-After": "1", "X-Refused-By": error.refused_by}
+        return Response(body, 503, headers=headers, content_type=content_type)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

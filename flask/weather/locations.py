@@ -82,7 +82,8 @@ class Locations:
         if not self._reading.acquire(timeout=max(0.0, deadline - monotonic())):
             if old:
                 return old
-            raise UnavailableError("the list of locations is being read and takes long")
+            message = "the list of locations is being read and takes long"
+            raise UnavailableError(message, "time")
         try:
             if self._index is old:
                 self._load(deadline)

@@ -124,7 +124,8 @@ class Pool:
                 if not self.size:
                     raise UnavailableError("PostgreSQL does not accept connections")
                 if monotonic() >= deadline:
-                    raise UnavailableError(f"all {self.size} connections of the pool are in use")
+                    message = f"all {self.size} connections of the pool are in use"
+                    raise UnavailableError(message, "pool")
                 self.waiting += 1
                 self._changed.wait(deadline - monotonic())
                 self.waiting -= 1

@@ -11,7 +11,14 @@ OLDEST_REQUEST = 60.0  # seconds; what seems older comes from another clock
 
 
 class UnavailableError(Exception):
-    """There was no answer within the time limits; the client may try again in a second."""
+    """There was no answer within the time limits; the client may try again in a second.
+
+    ``refused_by`` is for X-Refused-By: what a person who tunes the stack has to look at.
+    """
+
+    def __init__(self, message: str, refused_by: str = "database") -> None:
+        super().__init__(message)
+        self.refused_by = refused_by
 
 
 def read_deadline(environ: Mapping[str, Any]) -> float:
@@ -27,7 +34,7 @@ def read_deadline(environ: Mapping[str, Any]) -> float:
     if not 0 < waited < OLDEST_REQUEST:
         waited = 0.0
     if waited >= ANSWER_LIMIT:
-        raise UnavailableError("the request has waited too long")
+        raise UnavailableError("the request has waited too long", "time")
     return deadline_from_now() - waited
 
 

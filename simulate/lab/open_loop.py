@@ -3,109 +3,156 @@
 A closed loop waits for an answer before it asks again, so a server that stalls is asked less and
 looks better than it is ("coordinated omission", Gil Tene, "How NOT to measure latency", 2015).
 Here request i is due at i / rate, whatever became of the others, and its response time counts from
-the moment it was due; its service time counts from the moment it was sent.
+the moment it was due; its service time counts from the moment it was sent. There are as many
+connections as there are requests under way.
+
+Why not a ready-made one: vegeta, k6, wrk2 and oha are not on PyPI, Debian or npm. autocannon is on
+npm, but asks over a fixed number of connections that wait for answers, and corrects its histogram
+by a formula afterwards.
 """
 
-import http.client
-import itertools
 import math
-import threading
+import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from users.http_connection import HttpConnection, ProtocolError, Response, Server
+from users.tally import PATIENCE, Tally, Times
+
+TIMEOUT = 10.0  # seconds for each step of a request, as Locust's users have
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request to send; the path is relative to the server."""
+class Second:
+    """What became of the requests that were due in one second."""
 
-    method: str
-    path: str
-    body: bytes | None
-    headers: dict[str, str]
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.service_times = Times()  # of right answers
+        self.send_lag = Times()
+        self.answered = 0  # requests that ended in this second, whenever they were due
+        self.unsent = 0
+        self.cpu_seconds = 0.0  # of this process until the second's end
 
-
-@dataclass(frozen=True)
-class Sample:
-    """What became of one request; times are seconds of time.monotonic()."""
-
-    request: Request
-    due: float
-    sent: float
-    ended: float
-    status: int  # 0 where there was no answer
-    headers: dict[str, str]
-    body: bytes
-    error: str  # empty where there was an answer
-
-    @property
-    def response_time(self) -> float:
-        """Seconds from when the request was due."""
-        return self.ended - self.due
-
-    @property
-    def service_time(self) -> float:
-        """Seconds from when the request was sent."""
-        return self.ended - self.sent
+    def as_line(self) -> dict[str, Any]:
+        return self.tally.as_line() | {
+            "users": 0,
+            "workers": 1,
+            "seconds": 1.0,
+            "answered": self.answered,
+            "unsent": self.unsent,
+            "service_times": self.service_times.encode(),
+            "send_lag": self.send_lag.encode(),
+            "cpu_seconds": self.cpu_seconds,
+        }
 
 
-def run(
-    base_url: str,
-    make_request: Callable[[int], Request],
-    rate: float,
-    seconds: float,
-    connections: int = 64,
-    timeout: float = 10.0,
-    stop: threading.Event | None = None,
-) -> list[Sample]:
-    """Send rate * seconds requests, rate of them each second, and return what became of each.
+class OpenLoop:
+    """Sends ``rate`` requests each second.
 
-    Every connection is kept alive and has a thread that takes the next request that is due. While
-    all of them wait for answers no request is sent, but each one's time still counts from when it
-    was due. A connection that fails is opened anew for its next request. When ``stop`` is set no
-    further request is sent.
+    ``make_request`` gives the bytes of request i, ``check`` says what is wrong with its answer,
+    empty if nothing is.
     """
-    address = urlsplit(base_url)
-    numbers = itertools.count()
-    total = round(rate * seconds)
-    samples: list[Sample] = []
-    stop = stop or threading.Event()
-    begin = time.monotonic() + 0.1  # seconds for the threads to start
 
-    def work() -> None:
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=timeout)
-        # next() of a count is one step of the interpreter: no two threads get the same number
-        while (number := next(numbers)) < total:
-            due = begin + number / rate
-            time.sleep(max(0.0, due - time.monotonic()))
-            if stop.is_set():
-                break
-            samples.append(_send(connection, make_request(number), due))
-        connection.close()
+    def __init__(
+        self,
+        server: Server,
+        make_request: Callable[[int], bytes],
+        check: Callable[[int, Response], str],
+        rate: float,
+    ) -> None:
+        self._server = server
+        self._make_request = make_request
+        self._check = check
+        self._rate = rate
+        # The one that was used longest ago comes first: none is idle until nginx closes it.
+        self._idle: deque[HttpConnection] = deque()
+        self._under_way = 0
+        self._begin = 0.0
+        self._seconds: list[Second] = []
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sorted(samples, key=lambda sample: sample.due)
+    def run(self, seconds: float) -> list[dict[str, Any]]:
+        """Lines of a recording, one for each second; in the main thread, as the alarm needs it."""
+        started = time.time()
+        self._begin = time.perf_counter()
+        with closing(Alarm()) as alarm:
+            for number in range(round(self._rate * seconds)):
+                due = number / self._rate
+                while len(self._seconds) <= due:
+                    self._next_second()
+                alarm.sleep_until(self._begin + due)
+                self._under_way += 1
+                gevent.spawn(self._send, number, due)
+        while self._under_way:
+            gevent.sleep(0.01)
+        self._seconds[-1].cpu_seconds = time.process_time()
+        for connection in self._idle:
+            connection.close()
+        return [
+            second.as_line() | {"time": started + number}
+            for number, second in enumerate(self._seconds, 1)
+        ]
+
+    def _next_second(self) -> None:
+        if self._seconds:
+            self._seconds[-1].cpu_seconds = time.process_time()
+        self._seconds.append(Second())
+
+    def _send(self, number: int, due: float) -> None:
+        second = self._seconds[math.floor(due)]
+        sent = self._now()
+        if sent - due > PATIENCE:
+            second.unsent += 1
+            second.tally.count(None, "not sent: the generator was too late", sent - due)
+        else:
+            second.send_lag.record(sent - due)
+            self._exchange(number, due, sent, second)
+        self._under_way -= 1
+
+    def _exchange(self, number: int, due: float, sent: float, second: Second) -> None:
+        connection = self._idle.popleft() if self._idle else HttpConnection(self._server, TIMEOUT)
+        response, error = None, None
+        try:
+            response = connection.exchange(self._make_request(number))
+        except (OSError, ProtocolError) as failure:
+            error = failure
+        ended = self._now()
+        self._idle.append(connection)
+        if response:
+            error = self._check(number, response)
+        second.tally.count(response, error, ended - due)
+        if not error:
+            second.service_times.record(ended - sent)
+        if ended < len(self._seconds):
+            self._seconds[math.floor(ended)].answered += 1
+
+    def _now(self) -> float:
+        """Seconds since the begin."""
+        return time.perf_counter() - self._begin
 
 
-def _send(connection: http.client.HTTPConnection, request: Request, due: float) -> Sample:
-    sent = time.monotonic()
-    status, headers, body, error = 0, {}, b"", ""
-    try:
-        connection.request(request.method, request.path, request.body, request.headers)
-        response = connection.getresponse()
-        status, headers, body = response.status, dict(response.headers), response.read()
-    except (OSError, http.client.HTTPException) as failure:
-        connection.close()
-        error = f"{type(failure).__name__}: {failure}"
-    return Sample(request, due, sent, time.monotonic(), status, headers, body, error)
+class Alarm:
+    """Wakes within 0.1 ms of a moment; gevent's timers, on epoll_wait(), round up to whole ms."""
 
+    def __init__(self) -> None:
+        self._rang = Event()
+        self._watcher = gevent.get_hub().loop.signal(signal.SIGALRM)
+        self._watcher.start(self._rang.set)
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least this percentage of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+    def sleep_until(self, moment: float) -> None:
+        """Let others run until then, in seconds of time.perf_counter(), and once at least."""
+        left = moment - time.perf_counter()
+        if left <= 0:
+            gevent.sleep(0)
+            return
+        self._rang.clear()
+        signal.setitimer(signal.ITIMER_REAL, left)
+        self._rang.wait()
+
+    def close(self) -> None:
+        self._watcher.close()

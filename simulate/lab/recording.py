@@ -1,93 +1,85 @@
-"""Turns a recording, whose lines count from the start, into numbers of any stretch of the run."""
+"""Reads a recording, a line of JSON for each second of a run, and sums up any stretch of it.
 
-import itertools
+A line counts its own second alone; users/tally.py says what. `record_locust.py` and
+`record_open_loop.py` write them.
+"""
+
 import json
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from users.tally import TIERS, Times, add_up
+
 Line = Mapping[str, Any]
-PERCENTILES = (50, 95, 99)
+POINT = ("goodput", "failed", "failures", "tiers", "p50_ms", "p95_ms", "p99_ms")  # of a series
 
 
 def read(path: Path) -> list[Line]:
-    """All complete lines."""
+    """All complete lines; none where nothing was recorded yet."""
     if not path.exists():
         return []
     text = path.read_text()
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def percentile(histogram: Mapping[float, int], percent: float) -> float:
-    """The smallest time that at least this percentage of the requests does not exceed."""
-    rank = max(1, math.ceil(sum(histogram.values()) * percent / 100))
-    for value in sorted(histogram):
-        rank -= histogram[value]
-        if rank <= 0:
-            return value
-    return math.nan
+def between(lines: Sequence[Line], start: float, end: float) -> list[Line]:
+    """The lines of the seconds from ``start`` to ``end``, in Unix time; by their middles."""
+    return [line for line in lines if start <= line["time"] - line["seconds"] / 2 < end]
 
 
-def between(first: Line, last: Line) -> dict[str, Any]:
-    """What happened between two lines: rate, failures and percentiles in ms."""
-    seconds = last["time"] - first["time"]
-    answered = _answered(last) - _answered(first)
+def summary(lines: Sequence[Line]) -> dict[str, Any]:
+    """Counts, rates per second and times in ms of a stretch; times are of right answers only.
+
+    A percentile of nothing is None. An open loop has more: service times (from when a request was
+    sent), how late requests were sent, and those that could not be sent at all.
+    """
+    total = add_up(lines)
+    failed = total.failures.total()
+    sent = total.good + failed
+    seconds = sum(line["seconds"] for line in lines)
     result = {
         "seconds": seconds,
-        "requests": last["requests"] - first["requests"],
-        "failures": last["failures"] - first["failures"],
-        "requests_per_second": answered / seconds if seconds else 0.0,
+        "sent": sent,
+        "good": total.good,
+        "goodput": total.good / seconds if seconds else 0.0,
+        "good_share": total.good / sent if sent else None,
+        "failures": dict(total.failures.most_common()),
+        "failed": failed,
+        "tiers": {tier: total.tiers[tier] for tier in TIERS},
+        "replicas": dict(sorted(total.replicas.items())),
+        "cut_off": total.cut_off,
+        "errors": [{"error": text, "count": n} for text, n in total.errors.most_common()],
+        "fewest_users": min((line["users"] for line in lines), default=0),
+        "fewest_workers": min((line["workers"] for line in lines), default=0),
     }
-    result |= _percentiles("", first["response_times"], last["response_times"])
-    if "service_times" in last:
-        result |= _percentiles("service_", first["service_times"], last["service_times"])
-    return result
-
-
-def window(lines: Sequence[Line], start: float, end: float) -> dict[str, Any]:
-    """The measured stretch from ``start`` to ``end``, in Unix time."""
-    after = [line for line in lines if line["time"] >= start]
-    inside = [line for line in after if line["time"] < end]
-    inside += after[len(inside) : len(inside) + 1]  # the first one at the end or later
-    if len(inside) < 2:
-        inside = lines[-1:] * 2
-    result = between(inside[0], inside[-1])
-    result["fewest_users"] = min(line["users"] for line in inside)
-    result["fewest_workers"] = min(line["workers"] for line in inside)
-    result["answers"] = answers(inside[0], inside[-1])
+    result |= total.times.percentiles()
+    if lines and "answered" in lines[0]:
+        result |= _of_open_loop(lines, seconds)
     return result
 
 
 def series(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Second by second; ``t`` is seconds since the first line."""
-    return [
-        {"t": last["time"] - lines[0]["time"], "users": last["users"]} | between(first, last)
-        for first, last in itertools.pairwise(lines)
-    ]
+    """Second by second; ``t`` is the second's end, in seconds since the recording began."""
+    if not lines:
+        return []
+    began = lines[0]["time"] - lines[0]["seconds"]
+    points = []
+    for line in lines:
+        whole = summary([line])
+        point = {"t": line["time"] - began, "users": line["users"]}
+        point |= {name: whole[name] for name in POINT}
+        if "service_p99_ms" in whole:
+            point |= {name: whole[name] for name in ("service_p99_ms", "send_lag_p99_ms")}
+        points.append(point)
+    return points
 
 
-def answers(first: Line, last: Line) -> dict[str, dict[str, int]]:
-    """How many answers had which X-Cache, X-Edge-Cache and X-Served-By."""
-    counts: dict[str, dict[str, int]] = {}
-    for key, count in (Counter(last["answers"]) - Counter(first["answers"])).items():
-        header, _, value = key.partition(" ")
-        counts.setdefault(header, {})[value] = count
-    return counts
-
-
-def _answered(line: Line) -> int:
-    """Requests that have ended; Locust counts no others."""
-    return line.get("answered", line["requests"])
-
-
-def _percentiles(
-    prefix: str, first: Mapping[str, int], last: Mapping[str, int]
-) -> dict[str, float | None]:
-    counts = {float(ms): count - first.get(ms, 0) for ms, count in last.items()}
-    histogram = {ms: count for ms, count in counts.items() if count}
+def _of_open_loop(lines: Sequence[Line], seconds: float) -> dict[str, Any]:
+    lag = Times(line["send_lag"] for line in lines).percentiles("send_lag_")
     return {
-        f"{prefix}p{percent}_ms": percentile(histogram, percent) if histogram else None
-        for percent in PERCENTILES
+        **Times(line["service_times"] for line in lines).percentiles("service_"),
+        "send_lag_p99_ms": lag["send_lag_p99_ms"],
+        "answered_per_second": sum(line["answered"] for line in lines) / seconds,
+        "unsent": sum(line["unsent"] for line in lines),
     }

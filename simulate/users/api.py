@@ -6,9 +6,10 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote, urlencode, urlsplit
 
+from users.http_connection import request_bytes
+
 QUERY_PATH = "/query"
 QUERY_HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-TIERS = ("X-Cache", "X-Edge-Cache", "X-Served-By")  # headers that tell who answered
 LARGEST_LIMIT = 1000  # names in one answer of /locations
 LETTERS = " " + string.ascii_lowercase  # what names of locations consist of
 TIMEOUT = 30.0  # seconds
@@ -90,3 +91,8 @@ class Client:
 
 def query_body(location: str) -> bytes:
     return urlencode({"location": location}).encode()
+
+
+def query_request(host: str, location: str) -> bytes:
+    """For an HttpConnection."""
+    return request_bytes("POST", host, QUERY_PATH, QUERY_HEADERS, query_body(location))

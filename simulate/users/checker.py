@@ -3,6 +3,7 @@
 import json
 
 from users.api import Averages
+from users.http_connection import Response
 
 TOLERANCE = 0.0051  # degC; averages have 2 decimals
 
@@ -18,6 +19,13 @@ class Checker:
     def __init__(self, known: Averages) -> None:
         self._known = dict(known)
         self._right: dict[str, bytes] = {}
+
+    def failure(self, location: str, response: Response) -> str:
+        """Why an answer to a query is a failure; empty for a right one."""
+        if response.status_code != 200:
+            return f"status {response.status_code}"
+        problem = self.problem(location, response.content)
+        return problem and f"wrong answer: {problem}"
 
     def problem(self, location: str, body: bytes) -> str:
         """What is wrong with the answer to a query; empty if nothing is."""

@@ -116,9 +116,11 @@ class HttpConnection:
         return data + received
 
 
-def post(host: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """The bytes of a POST request."""
-    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", "User-Agent: locust"]
+def request_bytes(
+    method: str, host: str, path: str, headers: dict[str, str], body: bytes = b""
+) -> bytes:
+    """The bytes of a request."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: locust"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body

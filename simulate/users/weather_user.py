@@ -7,16 +7,19 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 from gevent import GreenletExit
 from locust import FastHttpUser, between, events, task
 from locust.env import Environment
 from locust.exception import CatchResponseError, StopTest
 from locust.runners import MasterRunner
 
-from users.api import QUERY_HEADERS, QUERY_PATH, ApiError, Averages, Client, query_body
+import users.thresholds  # noqa: F401 - adds options to Locust's own
+from users.api import QUERY_PATH, ApiError, Averages, Client, query_request
 from users.checker import Checker
-from users.http_connection import HttpConnection, ProtocolError, Response, Server, post
+from users.http_connection import HttpConnection, ProtocolError, Server
 from users.patterns import PATTERNS, NewUser
+from users.seconds import Seconds
 
 SAMPLE = 100  # locations whose averages are asked for before the load begins
 
@@ -39,13 +42,16 @@ class WeatherUser(FastHttpUser):
     _requests: ClassVar[dict[str, bytes]]
     _server: ClassVar[Server]
     _problem: ClassVar[str] = ""
-    cut_off: ClassVar[int] = 0  # requests under way when their user was stopped
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         if self._problem:
             raise StopTest(self._problem)
         self._connection = HttpConnection(self._server, self.network_timeout)
+
+    def on_start(self) -> None:
+        """Ask first at any moment of a second: Locust starts all users of a second at once."""
+        gevent.sleep(random.random())
 
     def on_stop(self) -> None:
         self._connection.close()
@@ -59,11 +65,11 @@ class WeatherUser(FastHttpUser):
         except (OSError, ProtocolError) as error:
             failure = error
         except GreenletExit:
-            WeatherUser.cut_off += 1
+            Seconds.tally.cut_off += 1
             raise
         milliseconds = (time.perf_counter() - started) * 1000
-        if response is not None:
-            failure = self._failure(location, response)
+        if response and (problem := self._checker.failure(location, response)):
+            failure = CatchResponseError(problem)
         self.environment.events.request.fire(
             request_type="POST",
             name=QUERY_PATH,
@@ -73,12 +79,6 @@ class WeatherUser(FastHttpUser):
             exception=failure,
             context={},
         )
-
-    def _failure(self, location: str, response: Response) -> Exception | None:
-        if response.status_code != 200:
-            return CatchResponseError(f"status {response.status_code}")
-        problem = self._checker.problem(location, response.content)
-        return CatchResponseError(f"wrong answer: {problem}") if problem else None
 
     @classmethod
     def read_stack(cls, base_url: str) -> None:
@@ -91,8 +91,7 @@ class WeatherUser(FastHttpUser):
             name: pattern.prepare(cls.locations, random) for name, pattern in PATTERNS.items()
         }
         cls._requests = {
-            location: post(cls._server.name, QUERY_PATH, query_body(location), QUERY_HEADERS)
-            for location in cls.locations
+            location: query_request(cls._server.name, location) for location in cls.locations
         }
 
 

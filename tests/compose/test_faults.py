@@ -12,8 +12,8 @@ from threading import Thread
 import pytest
 from drill import in_time
 from polling import poll
+from scheduled_load import Request, run
 
-from lab.open_loop import Request, run
 from users.checker import Checker
 
 RECORDS = 100_000

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import faults
 import psutil
 import psycopg2
+import scheduled_load
 from databases import connect
 from polling import poll
 from stack import Replica, Stack
 from stacks import running_stack
 
-from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 FULL = bool(os.environ.get("FULL_DRILLS"))  # `make faults`: faults last longer, times have limits
@@ -89,23 +89,23 @@ class Questions:
     def next_cold(self) -> str:
         return self._cold[next(self._numbers) % len(self._cold)]
 
-    def request(self, number: int) -> open_loop.Request:
+    def request(self, number: int) -> scheduled_load.Request:
         """Request ``number`` of the load."""
         kind = number % 20
         if kind == 0:
             path = "/health-check" if number % 40 else "/"
-            return open_loop.Request("GET", path, None, {})
+            return scheduled_load.Request("GET", path, None, {})
         location = self.hot[number % HOT] if kind % 2 else self.next_cold()
-        return open_loop.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
+        return scheduled_load.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
 
-    def is_hot(self, request: open_loop.Request) -> bool:
+    def is_hot(self, request: scheduled_load.Request) -> bool:
         return request.body is not None and self.location(request) in self.hot
 
-    def location(self, request: open_loop.Request) -> str:
+    def location(self, request: scheduled_load.Request) -> str:
         """What a query asks for."""
         return self._expected[request.body]["location"]
 
-    def is_right(self, sample: open_loop.Sample) -> bool:
+    def is_right(self, sample: scheduled_load.Sample) -> bool:
         """Whether an answer with status 200 says what SQL says."""
         if sample.request.path == "/health-check":
             return sample.body == b"success"
@@ -155,7 +155,7 @@ class Drill:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._load, name="load")
         self._over_at = math.inf
-        self.samples: list[open_loop.Sample] = []
+        self.samples: list[scheduled_load.Sample] = []
 
     def __enter__(self) -> "Drill":
         if not self._cold:
@@ -185,7 +185,7 @@ class Drill:
             self._witness.check()
 
     def _load(self) -> None:
-        self.samples = open_loop.run(
+        self.samples = scheduled_load.run(
             self._stack.url,
             self._questions.request,
             RATE,
@@ -195,18 +195,18 @@ class Drill:
         )
 
     @property
-    def failed(self) -> list[open_loop.Sample]:
+    def failed(self) -> list[scheduled_load.Sample]:
         return [sample for sample in self.samples if sample.status != 200]
 
     @property
-    def wrong(self) -> list[open_loop.Sample]:
+    def wrong(self) -> list[scheduled_load.Sample]:
         is_right = self._questions.is_right
         return [one for one in self.samples if one.status == 200 and not is_right(one)]
 
     @property
     def p99(self) -> float:
         """Seconds."""
-        return open_loop.percentile([sample.response_time for sample in self.samples], 99)
+        return scheduled_load.percentile([sample.response_time for sample in self.samples], 99)
 
     @property
     def recovery(self) -> float:
@@ -214,11 +214,11 @@ class Drill:
         return max((sample.ended - self._over_at for sample in self.failed), default=0.0)
 
     @property
-    def afterwards(self) -> list[open_loop.Sample]:
+    def afterwards(self) -> list[scheduled_load.Sample]:
         """Requests that were due after the fault."""
         return [sample for sample in self.samples if sample.due > self._over_at]
 
-    def failed_hot(self) -> list[open_loop.Sample]:
+    def failed_hot(self) -> list[scheduled_load.Sample]:
         return [sample for sample in self.failed if self._questions.is_hot(sample.request)]
 
     def first(self, *sources: str) -> float:

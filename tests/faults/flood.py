@@ -18,9 +18,9 @@ from pathlib import Path  # noqa: E402
 
 import gevent  # noqa: E402
 
-from users.api import QUERY_HEADERS, QUERY_PATH, query_body  # noqa: E402
+from users.api import query_request  # noqa: E402
 from users.checker import Checker  # noqa: E402
-from users.http_connection import HttpConnection, ProtocolError, Server, post  # noqa: E402
+from users.http_connection import HttpConnection, ProtocolError, Server  # noqa: E402
 
 HOT = 50  # locations
 THINK = (1, 2)  # seconds, as the users in Locust
@@ -35,7 +35,10 @@ class Asker:
         self.server = Server(url)
         self._checker = Checker(averages)
         self._requests = [
-            (name, post(self.server.name, QUERY_PATH, query_body(name), QUERY_HEADERS))
+            (
+                name,
+                query_request(self.server.name, name),
+            )
             for name in averages
         ]
         self._hot = hot

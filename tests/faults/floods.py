@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drill import Row
-
-from lab.open_loop import percentile
+from scheduled_load import percentile
 
 PROGRAM = Path(__file__).with_name("flood.py")
 SIMULATE = Path(__file__).parents[2] / "simulate"  # its users are the generator's

@@ -4,10 +4,10 @@ import socket
 from contextlib import ExitStack, contextmanager
 
 import psutil
+import scheduled_load
 from drill import HOT, Row, all_answered, in_time
 from floods import burst
 
-from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 HELD = 10_000
@@ -54,13 +54,13 @@ def clients_of(stack):
 
 
 def test_ten_thousand_held(stack, questions, rows, lasting):
-    form = open_loop.Request("GET", "/", None, {})
+    form = scheduled_load.Request("GET", "/", None, {})
     queries = [
-        open_loop.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
+        scheduled_load.Request("POST", QUERY_PATH, query_body(location), QUERY_HEADERS)
         for location in questions.hot
     ]
     with held(stack.address, HELD):
-        samples = open_loop.run(
+        samples = scheduled_load.run(
             stack.url,
             lambda number: queries[number // 2 % HOT] if number % 2 else form,
             RATE,
@@ -80,4 +80,4 @@ def test_ten_thousand_held(stack, questions, rows, lasting):
 
 def percentile_of(samples, path):
     times = [sample.response_time for sample in samples if sample.request.path == path]
-    return open_loop.percentile(times, 99)
+    return scheduled_load.percentile(times, 99)

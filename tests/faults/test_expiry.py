@@ -6,12 +6,12 @@ from contextlib import closing
 
 import faults
 import pytest
+import scheduled_load
 from databases import connect, sql_averages
 from drill import in_time
 from queries import queries_logged
 from stacks import running_stack
 
-from lab import open_loop
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 EXPIRY = 4  # seconds
@@ -36,10 +36,10 @@ def locations(stack):
 def load(url, location, seconds, accept="application/json"):
     """Ask for a location at a steady rate, in the background; gives the thread and its samples."""
     headers = QUERY_HEADERS | {"Accept": accept}
-    request = open_loop.Request("POST", QUERY_PATH, query_body(location), headers)
+    request = scheduled_load.Request("POST", QUERY_PATH, query_body(location), headers)
     samples = []
     thread = threading.Thread(
-        target=lambda: samples.extend(open_loop.run(url, lambda _: request, RATE, seconds))
+        target=lambda: samples.extend(scheduled_load.run(url, lambda _: request, RATE, seconds))
     )
     thread.start()
     return thread, samples
@@ -57,8 +57,8 @@ def test_a_hot_answer_is_computed_anew_once_a_replica_at_most_each_time_it_ends(
     assert {sample.status for sample in samples} == {200}
     hits = [one.response_time for one in samples if one.headers["X-Cache"] == "hit"]
     everything = [one.response_time for one in samples]
-    quiet = max(QUIET, open_loop.percentile(hits, 99))
-    assert in_time(open_loop.percentile(everything, 99), 2 * quiet)
+    quiet = max(QUIET, scheduled_load.percentile(hits, 99))
+    assert in_time(scheduled_load.percentile(everything, 99), 2 * quiet)
 
 
 def test_both_caches_together_keep_an_answer_no_longer_than_its_expiry(stack, locations):

@@ -10,9 +10,8 @@ from decimal import ROUND_HALF_UP, Decimal
 import pytest
 from databases import connect, sql_averages
 from drill import Questions, Witness, breakable_stack
+from scheduled_load import Sample
 from stack import JOBS, ROOT
-
-from lab.open_loop import Sample
 
 JOB_LIMIT = 600  # seconds
 

@@ -8,10 +8,9 @@ from contextlib import nullcontext
 
 import faults
 import pytest
+import scheduled_load
 from drill import FULL, in_time
 from floods import PATIENCE, capacity
-
-from lab import open_loop
 
 FACTORS = (1.5, 2, 5) if FULL else (5,)
 CLOSED, OPEN = 64, 4000  # connections
@@ -80,7 +79,7 @@ class Refusals:
         with self._log.open() as log:
             log.seek(self._start)
             times = [float(found[1]) for line in log if (found := REFUSAL.search(line))]
-        return open_loop.percentile(times or [0.0], percent)
+        return scheduled_load.percentile(times or [0.0], percent)
 
 
 class SlowClients:
@@ -129,4 +128,4 @@ def test_slow_clients(stack, drill):
     assert not run.failed
     limit = 2 * max(quiet.p99, QUIET)
     assert in_time(run.p99, limit)
-    assert in_time(open_loop.percentile(run.times("/health-check"), 99), limit)
+    assert in_time(scheduled_load.percentile(run.times("/health-check"), 99), limit)

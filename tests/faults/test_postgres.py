@@ -4,9 +4,8 @@ import signal
 
 import faults
 import pytest
+import scheduled_load
 from drill import in_time
-
-from lab import open_loop
 
 REFUSAL_LIMIT = 2.2  # seconds; a request waits 2 s for whatever it needs
 
@@ -71,4 +70,4 @@ def test_slow_queries_fill_the_pool(stack, drill, lasting):
         run.over()
     assert not run.failed_hot()
     assert in_time(max(sample.response_time for sample in run.failed), REFUSAL_LIMIT)
-    assert in_time(open_loop.percentile(run.times("/", "/health-check"), 95), 0.1)
+    assert in_time(scheduled_load.percentile(run.times("/", "/health-check"), 95), 0.1)

@@ -3,10 +3,10 @@
 import time
 
 import faults
+import scheduled_load
 from drill import ask, in_time
 from polling import poll
 
-from lab import open_loop
 from users.api import query_body
 
 BACK_LIMIT = 12  # seconds until a killed replica gets requests again
@@ -83,4 +83,4 @@ def test_all_replicas_down(stack, drill, questions):
         poll(lambda: ask(stack.address, query_body(questions.hot[0])) == 200, 2)
     meanwhile = [one for one in run.samples if down + 0.5 < one.due and one.ended < up]
     assert {sample.status for sample in meanwhile} == {503}
-    assert in_time(open_loop.percentile([one.response_time for one in meanwhile], 99), 0.1)
+    assert in_time(scheduled_load.percentile([one.response_time for one in meanwhile], 99), 0.1)

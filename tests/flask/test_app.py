@@ -331,6 +331,7 @@ def test_cached_answers_and_the_page_outlive_the_database(
         response = ask(client, "New Port")
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "1"
+        assert response.headers["X-Refused-By"] == "database"
     finally:
         postgres_server.start()
         app.extensions["database"].close()
@@ -345,6 +346,7 @@ def test_a_request_that_waited_too_long_is_refused_before_any_work(client, valke
         response = client.get(path, headers=started)
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "1"
+    assert response.headers["X-Refused-By"] == "time"
     check_headers(response)
     with valkey.client() as redis_client:
         assert redis_client.dbsize() == 0

@@ -132,10 +132,14 @@ def answered(clients):
     return select.select(clients, [], [], 0)[0]
 
 
-def status_of(client):
+def response_of(client):
     with client, http.client.HTTPResponse(client) as response:
         response.begin()
-        return response.status
+        return response
+
+
+def status_of(client):
+    return response_of(client).status
 
 
 def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp_path):
@@ -150,7 +154,9 @@ def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp
             for path in ("/", "/health-check"):
                 assert request(port, "GET", path)[0] == 200
             assert not answered([*slow, *waiting])
-            assert {status_of(client) for client in [*slow, *waiting]} == {503}
+            refusals = [response_of(client) for client in [*slow, *waiting]]
+            assert {refusal.status for refusal in refusals} == {503}
+            assert {refusal.headers["X-Refused-By"] for refusal in refusals} == {"database", "pool"}
         assert query(port)[0] == 200
 
 

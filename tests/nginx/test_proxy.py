@@ -143,9 +143,10 @@ def test_large_json_is_compressed_and_a_small_answer_is_not(balancer):
 
 
 def test_the_apps_own_503_is_passed_on_and_not_retried(balancer):
-    answer = balancer.query(path="/query?status=503&retry-after=7")
+    answer = balancer.query(path="/query?status=503&retry-after=7&x-refused-by=pool")
     assert answer.status == 503
     assert answer.headers.get_all("Retry-After") == ["7"]
+    assert answer.headers.get_all("X-Refused-By") == ["pool"]
     assert answer.json["method"] == "POST"
     line = poll(lambda: balancer.log_line("retry-after=7"))
     assert "upstream_status=503 " in line
@@ -200,6 +201,7 @@ def test_all_down_is_a_fast_503_and_recovers(own_upstreams, count):
                 assert answer.status == 503
                 assert answer.seconds < AT_ONCE
                 assert answer.headers["Retry-After"] == "1"
+                assert "X-Refused-By" not in answer.headers  # so clients know who refused
                 assert answer.headers["Content-Type"] == content_type
                 check_headers(answer)
                 assert answer.body.startswith(text)

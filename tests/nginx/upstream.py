@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(payload)))
         self.send_header("X-Served-By", self.server.name)
         self.send_header("X-Cache", "miss")
-        for header in ("x-accel-expires", "retry-after", "referrer-policy"):
+        for header in ("x-accel-expires", "retry-after", "referrer-policy", "x-refused-by"):
             if header in query:
                 self.send_header(header, query[header])
         self.end_headers()

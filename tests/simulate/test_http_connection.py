@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from users.api import QUERY_HEADERS, QUERY_PATH, query_body
-from users.http_connection import HttpConnection, ProtocolError, Server, post
+from users.api import query_request
+from users.http_connection import HttpConnection, ProtocolError, Server
 
 TIMEOUT = 5.0
 ANSWER = b"HTTP/1.1 200 OK\r\nX-Cache: hit\r\nContent-Length: 2\r\n\r\nok"
@@ -44,7 +44,7 @@ def serve():
 def test_a_query_to_the_stack(stack):
     server = Server(stack.url)
     connection = HttpConnection(server, TIMEOUT)
-    request = post(server.name, QUERY_PATH, query_body("Port Michael"), QUERY_HEADERS)
+    request = query_request(server.name, "Port Michael")
     for _ in range(3):  # one connection
         response = connection.exchange(request)
         assert response.status_code == 200

@@ -1,96 +1,122 @@
-"""The open loop, against a server that stalls for 2 s: only the response time shows it."""
+"""The open loop, against a server that stalls, refuses, errs and hangs up."""
 
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import gevent
 import pytest
+from gevent.server import StreamServer
 
-from lab.open_loop import Request, percentile, run
-from lab.record_open_loop import record
-from lab.recording import between, series
-from users.checker import Checker
+from lab import open_loop
+from lab.open_loop import OpenLoop
+from lab.recording import summary
+from users.http_connection import Server, request_bytes
 
 RATE = 100  # requests/s
-SECONDS = 6
-CONNECTIONS = 4
-STALL = 2.0  # seconds
-BODY = b'{"location": "Port Anna", "average_temperature": 12.34, "records": 5}'
+STALL = (1.0, 3.5)  # seconds after the first request: nobody is answered between
+ANSWER = b"HTTP/1.1 200 OK\r\nX-Served-By: flask\r\nX-Cache: hit\r\nContent-Length: 2\r\n\r\nok"
+REFUSAL = ANSWER.replace(b"200 OK", b"503 Busy").replace(b"X-Cache: hit", b"X-Refused-By: pool")
+
+
+class Stalling:
+    """Answers each request with the same bytes, but nobody in a stretch of time."""
+
+    def __init__(self, answer, stall=(0.0, 0.0)):
+        self.connections = 0
+        self._answer = answer
+        self._stall = stall
+        self._began = None
+
+    def __call__(self, client, _address):
+        self.connections += 1
+        while client.recv(65536):
+            now = time.monotonic()
+            self._began = self._began or now
+            start, end = (self._began + moment for moment in self._stall)
+            if start <= now < end:
+                gevent.sleep(end - now)
+            client.sendall(self._answer)
+            if not self._answer:
+                return
 
 
 @pytest.fixture
-def stalling_server():
-    """Answers at once, but nobody from the second to the fourth second after the first request."""
-    began = threading.Event()
+def run():
+    """Runs an open loop against such a server; returns its lines."""
+    servers = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # header and body in one write, or each answer waits 40 ms for an ACK
-        begin = 0.0
+    def run(handler, rate=RATE, seconds=0.1, check=lambda _number, _response: ""):
+        listener = StreamServer(("127.0.0.1", 0), handler, backlog=1024)
+        listener.start()
+        servers.append(listener)
+        server = Server(f"http://127.0.0.1:{listener.server_port}")
+        request = request_bytes("GET", server.name, "/", {})
 
-        def do_GET(self):
-            if not began.is_set():
-                Handler.begin = time.monotonic()
-                began.set()
-            since = time.monotonic() - Handler.begin
-            if STALL <= since < 2 * STALL:
-                time.sleep(2 * STALL - since)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(BODY)))
-            self.end_headers()
-            self.wfile.write(BODY)
+        def check_status(number, response):
+            return check(number, response) if response.status_code == 200 else "status"
 
-        def log_message(self, *_):
-            pass
+        return OpenLoop(server, lambda _: request, check_status, rate).run(seconds)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    yield run
+    for listener in servers:
+        listener.stop()
 
 
-def test_a_stall_is_in_the_response_times_and_nearly_absent_from_the_service_times(
-    stalling_server,
-):
-    request = Request("GET", "/", None, {})
-    samples = run(stalling_server, lambda _: request, RATE, SECONDS, CONNECTIONS)
-    assert len(samples) == RATE * SECONDS
-    assert {sample.status for sample in samples} == {200}
-
-    # 200 requests were due during the stall, a third of all; the connections sent 4 of them.
-    response_times = [sample.response_time for sample in samples]
-    service_times = [sample.service_time for sample in samples]
-    assert percentile(response_times, 95) > 0.75 * STALL
-    assert percentile(service_times, 95) < 0.05
-    # Those 4 waited for nearly all of it; a hiccup of a busy machine is no part of the stall.
-    assert sum(value > STALL / 2 for value in service_times) == CONNECTIONS
-    assert sum(value > 0.1 for value in response_times) > 0.8 * STALL * RATE
-
-    # The recording keeps both.
-    lines = record(samples, ["Port Anna"] * len(samples), Checker({}))
-    assert len(lines) == SECONDS + 1
-    whole = between(lines[0], lines[-1])
-    assert (whole["requests"], whole["failures"]) == (RATE * SECONDS, 0)
-    assert whole["p95_ms"] == pytest.approx(percentile(response_times, 95) * 1000, abs=1)
-    assert whole["service_p95_ms"] == pytest.approx(percentile(service_times, 95) * 1000, abs=1)
-
-    # As many were due in each second; nearly none was answered during the stall, and many after it.
-    points = series(lines)
-    assert {point["requests"] for point in points} == {RATE}
-    answered = [point["requests_per_second"] for point in points]
-    assert min(answered) <= CONNECTIONS
-    assert max(answered) > 2 * RATE
+def test_a_stall_does_not_hold_up_the_schedule(run):
+    stalling = Stalling(ANSWER, STALL)
+    before = time.time()
+    lines = run(stalling, seconds=4)
+    # As many were due, and sent, in each second, over as many connections as there were to wait.
+    assert [line["sent"] for line in lines] == [RATE] * 4
+    assert stalling.connections > 2 * RATE
+    assert before + 1 < lines[0]["time"] < lines[3]["time"] < time.time()
+    result = summary(lines)
+    assert result["send_lag_p99_ms"] < 500  # 0.1 on a quiet machine
+    # Who was due in the first half second of the stall waited for more than 2 s.
+    assert result["failures"].keys() == {"late"}
+    assert 0.3 * RATE < result["failed"] < 0.8 * RATE
+    assert result["tiers"]["cached"] == 4 * RATE
+    assert result["max_ms"] == pytest.approx(2500, abs=400)
+    # Hardly anybody was answered during the stall, and all at its end.
+    assert [lines[second]["answered"] < 10 for second in range(4)] == [False, True, True, False]
+    assert lines[3]["answered"] > 2 * RATE
 
 
-def test_wrong_answers_and_lost_ones_are_failures(stalling_server):
-    request = Request("GET", "/", None, {})
-    samples = run(stalling_server, lambda _: request, RATE, 0.1)
-    samples += run("http://127.0.0.1:1", lambda _: request, RATE, 0.1)
-    checker = Checker({"Port Anna": (99.0, 5)})
-    last = record(samples, ["Port Anna"] * len(samples), checker)[-1]
-    assert last["failures"] == last["requests"] == 20
-    errors = {error["error"]: error["count"] for error in last["errors"]}
-    assert errors.pop("wrong answer: wrong average") == 10
-    assert [name.split(":")[0] for name in errors] == ["ConnectionRefusedError"]
+def test_a_response_time_counts_from_when_a_request_was_due(run):
+    def busy(number, _response):
+        if number == 0:
+            time.sleep(0.5)  # the generator itself, so that the next ones are sent too late
+        return ""
+
+    result = summary(run(Stalling(ANSWER), seconds=0.2, check=busy))
+    assert result["failed"] == 0
+    assert result["send_lag_p99_ms"] > 300
+    assert result["p50_ms"] > 250 > result["service_p50_ms"]
+
+
+def test_what_the_generator_is_too_late_for_is_a_failure_and_not_sent(run, monkeypatch):
+    monkeypatch.setattr(open_loop, "PATIENCE", 0.2)
+    stalling = Stalling(ANSWER)
+
+    def busy(_number, _response):
+        time.sleep(0.5)
+        return ""
+
+    result = summary(run(stalling, seconds=0.1, check=busy))
+    assert result["sent"] == 0.1 * RATE
+    assert 0 < result["unsent"] == result["failures"]["network"] < result["sent"]
+    assert result["errors"][0]["error"] == "not sent: the generator was too late"
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "failure"),
+    [
+        (REFUSAL, "", "pool"),
+        (ANSWER, "wrong average", "wrong"),
+        (b"", "", "network"),
+        (ANSWER.replace(b"HTTP", b"SMTP"), "", "network"),
+    ],
+)
+def test_every_answer_is_judged(run, answer, check, failure):
+    result = summary(run(Stalling(answer), check=lambda _number, _response: check))
+    assert result["failures"] == {failure: 10}
+    assert (result["good"], result["unsent"], result["service_p50_ms"]) == (0, 0, None)
