@@ -21,6 +21,7 @@ class Nginx(Child):
         log_path: Path,
         *,
         listen: str,
+        status_listen: str = "off",
         upstreams: Sequence[str],
         environ: Mapping[str, str],
         run_as: str,
@@ -37,7 +38,11 @@ class Nginx(Child):
             grace=15,
         )
         self.folder = folder
-        self._variables = {"FLASK_UPSTREAMS": " ".join(upstreams), "NGINX_LISTEN": listen}
+        self._variables = {
+            "FLASK_UPSTREAMS": " ".join(upstreams),
+            "NGINX_LISTEN": listen,
+            "NGINX_STATUS_LISTEN": status_listen,
+        }
 
     def render(self) -> None:
         """Write the configuration anew, which also drops what the cache held.
