@@ -1,5 +1,6 @@
 """gunicorn's settings; too small a database ends it before a worker starts."""
 
+import logging
 import sys
 
 from weather import shared_metrics
@@ -25,6 +26,7 @@ graceful_timeout = 20  # seconds for requests under way at a stop; Compose kills
 worker_tmp_dir = shared_metrics.MEMORY  # so that the workers' sign of life never waits for a disk
 control_socket_disable = True  # nobody uses it, and the root file system is read-only
 accesslog = None  # nginx keeps the access log
+logging.captureWarnings(True)  # they are log lines, too
 logconfig_dict = log_config(_settings.log_format)
 
 
@@ -35,6 +37,7 @@ def on_starting(server):
         server.log.warning("the connection budget could not be checked: %s", error)
         return
     if problem:
+        shared_metrics.remove()  # on_exit() does not follow
         print(problem, file=sys.stderr)
         sys.exit(1)
 

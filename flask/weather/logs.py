@@ -49,7 +49,6 @@ def current_request_id() -> str | None:
 def log_config(log_format: str) -> dict[str, Any]:
     """The configuration of logging for ``text`` or ``json``: everything goes to stderr."""
     formatter = {"text": TextFormatter, "json": JsonFormatter}[log_format]
-    to_stderr = {"level": "INFO", "handlers": ["stderr"]}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -61,6 +60,6 @@ def log_config(log_format: str) -> dict[str, Any]:
                 "stream": "ext://sys.stderr",
             }
         },
-        "root": to_stderr,
-        "loggers": {"gunicorn.error": to_stderr | {"propagate": False}},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "loggers": {"gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True}},
     }
