@@ -12,7 +12,7 @@ from time import monotonic
 
 import psutil
 import pytest
-from flask_servers import query, request, serving
+from flask_servers import REPOSITORY, query, request, serving
 from polling import poll
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -196,6 +196,16 @@ def test_names_follow_prometheus_rules(make_client):
         else:
             assert family.type == "counter"
             assert {sample.name for sample in family.samples} <= {f"{family.name}_total"}
+
+
+def test_the_readme_names_them_all(make_client):
+    make_client()
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    named = {family.name + "_total" * (family.type == "counter") for family in families}
+    section = (REPOSITORY / "flask" / "README.md").read_text().partition("\n## Metrics\n")[2]
+    table = section.partition("\n## ")[0]
+    ours = {name for name in named if name.startswith("weather")}
+    assert set(re.findall(r"`(weather_\w+)`", table)) == ours
 
 
 def test_versions_and_settings_are_labels_without_secrets(make_client):
