@@ -7,10 +7,15 @@ users is read once a second.
 
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
-from locust import LoadTestShape
+import gevent
+from locust import LoadTestShape, events
+from locust.env import Environment
+from locust.runners import Runner, WorkerRunner
 
 from users.seconds import each_second
 
@@ -24,6 +29,20 @@ class FollowLoad(LoadTestShape):
     def tick(self) -> tuple[int, float]:
         load = json.loads(LOAD.read_text())
         return load["users"], load["spawn_rate"]
+
+
+@events.init.add_listener
+def obey_sigterm(environment: Environment, **_: Any) -> None:
+    """Locust itself does not before a headless run with a shape is over."""
+    if not isinstance(environment.runner, WorkerRunner):
+        gevent.signal_handler(signal.SIGTERM, end, environment.runner)
+
+
+def end(runner: Runner) -> None:
+    """Without its shape a run is over, and Locust stops the users, reports and exits."""
+    if runner.shape_greenlet is None:
+        sys.exit(128 + signal.SIGTERM)
+    runner.shape_greenlet.kill()
 
 
 @each_second.add_listener

@@ -1,4 +1,7 @@
-"""Options that end a headless run with exit code 1: --fail-ratio and --p95."""
+"""Options that end a headless run with exit code 1: --fail-ratio and --p95.
+
+Locust prints its --help before it reads a Locust file, so they can't be in there.
+"""
 
 import logging
 import math
