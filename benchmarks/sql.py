@@ -77,7 +77,7 @@ def _averages(
         location = locations[count % len(locations)]
 
         def query(connection: Connection) -> queries.Average:
-            return queries.average(connection, location)
+            return queries.average(connection, location, "benchmark")
 
         return database.read(query, deadline_from_now())
 

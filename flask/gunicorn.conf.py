@@ -1,9 +1,11 @@
 """gunicorn's settings; too small a database ends it before a worker starts."""
 
-import os
+import logging
 import sys
 
+from weather import shared_metrics
 from weather.connection_budget import budget_problem
+from weather.logs import log_config
 from weather.settings import load_settings
 from weather.waiting import UnavailableError
 
@@ -21,10 +23,11 @@ limit_request_line = 8190  # bytes, the highest; nginx refuses as many, with an 
 keepalive = 75  # seconds; longer than nginx keeps an idle upstream connection (15)
 timeout = 30  # seconds without a sign of life until the master kills a worker
 graceful_timeout = 20  # seconds for requests under way at a stop; Compose kills after 30
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - memory, so that
-# the workers' sign of life never waits for a disk
+worker_tmp_dir = shared_metrics.MEMORY  # so that the workers' sign of life never waits for a disk
 control_socket_disable = True  # nobody uses it, and the root file system is read-only
 accesslog = None  # nginx keeps the access log
+logging.captureWarnings(True)  # they are log lines, too
+logconfig_dict = log_config(_settings.log_format)
 
 
 def on_starting(server):
@@ -34,5 +37,14 @@ def on_starting(server):
         server.log.warning("the connection budget could not be checked: %s", error)
         return
     if problem:
+        shared_metrics.remove()  # on_exit() does not follow
         print(problem, file=sys.stderr)
         sys.exit(1)
+
+
+def child_exit(server, worker):
+    shared_metrics.forget(worker.pid)
+
+
+def on_exit(server):
+    shared_metrics.remove()

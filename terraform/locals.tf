@@ -62,10 +62,12 @@ locals {
       MEMORY_CACHE    = var.memory_cache
       CACHE_EXPIRY    = var.cache_expiry
       WEB_CONCURRENCY = var.web_concurrency
+      LOG_FORMAT      = var.log_format
     })
     nginx = {
       FLASK_UPSTREAMS = "flask:5000"
       EDGE_CACHE      = var.edge_cache ? "on" : "off"
+      LOG_FORMAT      = var.log_format
     }
   }
 

@@ -191,6 +191,17 @@ variable "web_concurrency" {
   }
 }
 
+variable "log_format" {
+  description = "LOG_FORMAT: log lines of flask and nginx's access log: text or json."
+  type        = string
+  default     = "text"
+
+  validation {
+    condition     = contains(["text", "json"], var.log_format)
+    error_message = "log_format is '${var.log_format}': expected text or json, e.g. text."
+  }
+}
+
 # --- Tasks -----------------------------------------------------------------------------------------
 
 variable "cpu_architecture" {

@@ -18,7 +18,9 @@ MADE = {
     *(
         "edge_cache.conf",
         "listen.conf",
+        "log_format.conf",
         "rate_limit.conf",
+        "status.conf",
         "servers.conf",
         "all_servers.conf",
     ),  # nginx/configure.sh
@@ -50,6 +52,7 @@ WSGI = {
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
     "HTTP_ACCEPT",
+    "HTTP_X_REQUEST_ID",
     "HTTP_X_REQUEST_START",
 }  # of a request, not of the process
 

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import extensions
 
+from weather import metrics
 from weather.environment import PostgresSettings
 from weather.resolve import resolve
 from weather.settings import Settings
@@ -72,6 +73,7 @@ def connect(settings: Settings, deadline: float) -> Connection:
         raise psycopg2.OperationalError(
             f"{settings.postgres.address}: {first_line(error)}"
         ) from error
+    metrics.CONNECTIONS_OPENED.inc()
     return connection
 
 

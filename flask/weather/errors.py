@@ -7,6 +7,7 @@ from time import monotonic
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from weather import metrics
 from weather.input import HTML, JSON, InputError, media_type, wants_json
 from weather.waiting import UnavailableError
 
@@ -37,6 +38,7 @@ def add_error_pages(app: Flask) -> None:
     @app.errorhandler(UnavailableError)
     def unavailable(error: UnavailableError) -> Response:
         nonlocal last_log
+        metrics.REFUSED[error.refused_by].inc()
         if monotonic() - last_log > LOG_INTERVAL:
             last_log = monotonic()
             log.warning("503: %s", error)

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import uuid
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,6 +20,10 @@ HTML = "text/html; charset=utf-8"
 # Control characters, and halves of surrogate pairs, which JSON can smuggle in as "\ud800" and
 # which have no UTF-8 form.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+# An id goes into log lines and into SQL, as a comment: nothing in it may end that.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class InputError(ValueError):
@@ -83,6 +88,14 @@ def check_text(name: str, value: str) -> None:
         raise InputError(f"{name} is longer than {MAX_LENGTH} characters")
     if not value.isprintable() and _FORBIDDEN.search(value):
         raise InputError(f"{name} contains control characters or broken Unicode")
+
+
+def read_request_id(environ: dict[str, Any]) -> str:
+    """X-Request-ID, which nginx sets; a new one where it is missing or could not stand in SQL."""
+    request_id = environ.get("HTTP_X_REQUEST_ID", "")
+    if not _REQUEST_ID.fullmatch(request_id):
+        request_id = environ["HTTP_X_REQUEST_ID"] = uuid.uuid4().hex
+    return request_id
 
 
 def read_limit(value: str | None, default: int, highest: int) -> int:

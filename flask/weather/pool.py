@@ -2,8 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 import psycopg2
 from psycopg2 import extensions
 
+from weather import metrics
 from weather.connect import Connection, connect, first_line
 from weather.settings import Settings
 from weather.waiting import Breaker, UnavailableError, deadline_from_now
@@ -62,6 +63,7 @@ class Pool:
         self.size = 0  # idle, in use and being opened
         self.waiting = 0  # requests
         self._breaker = Breaker(CONNECT_PAUSE)
+        metrics.POOL_MAX.set(maxconn)
 
     @property
     def in_use(self) -> int:
@@ -79,7 +81,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Give a connection back; a broken one is closed and its place becomes free."""
-        with self._changed:
+        with self._changing():
             surplus = connection
             if _is_clean(connection):
                 connection.idle_since = monotonic()
@@ -94,7 +96,7 @@ class Pool:
 
     def close_idle(self) -> None:
         """Close the idle connections: at the end, or as they broke when one that was used did."""
-        with self._changed:
+        with self._changing():
             idle, self._idle = self._idle, deque()
             self.size -= len(idle)
             self._changed.notify_all()
@@ -107,12 +109,25 @@ class Pool:
             for _ in range(self._minconn):
                 taken.callback(self.release, self.acquire(deadline_from_now()))
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._changed:
+            try:
+                yield
+            finally:
+                self._report()
+
+    def _report(self) -> None:
+        metrics.POOL_CONNECTIONS.set(self.size)
+        metrics.POOL_IN_USE.set(self.in_use)
+        metrics.POOL_WAITING.set(self.waiting)
+
     def _has_idled(self, connection: Connection) -> bool:
         return monotonic() - connection.idle_since > IDLE_LIMIT
 
     def _take(self, deadline: float) -> Connection | None:
         """Wait for an idle connection, or for a place to open one in: then None."""
-        with self._changed:
+        with self._changing():
             # Nobody overtakes those who wait, or under load some would wait in vain.
             is_my_turn = not self.waiting
             while True:
@@ -127,6 +142,7 @@ class Pool:
                     message = f"all {self.size} connections of the pool are in use"
                     raise UnavailableError(message, "pool")
                 self.waiting += 1
+                self._report()
                 self._changed.wait(deadline - monotonic())
                 self.waiting -= 1
                 is_my_turn = True
@@ -136,7 +152,7 @@ class Pool:
         try:
             connection = self._open(deadline)
         except BaseException as error:
-            with self._changed:
+            with self._changing():
                 self.size -= 1
                 self._changed.notify_all()  # nobody needs to wait for this place any more
             if not isinstance(error, (psycopg2.Error, TimeoutError)):
@@ -186,7 +202,8 @@ class Database:
             raise UnavailableError(f"PostgreSQL failed: {error}") from error
 
     def _read_once(self, query: Callable[[Connection], T], deadline: float) -> T:
-        connection = self._source.acquire(deadline)
+        with metrics.CONNECTION_WAIT.time():
+            connection = self._source.acquire(deadline)
         connection.deadline = deadline
         with ExitStack() as leaving:
             leaving.callback(self._source.release, connection)

@@ -25,8 +25,13 @@ FROM weather_data WHERE location = $1
 """
 
 
-def average(connection: Connection, location: str) -> Average:
-    """Average temperature and number of records of one location; raises as Connection.run()."""
+def average(connection: Connection, location: str, request_id: str) -> Average:
+    """Average temperature and number of records of one location; raises as Connection.run().
+
+    ``request_id`` is one of input.read_request_id(). It is a comment of EXECUTE, where PostgreSQL's
+    log and pg_stat_activity show it; the prepared statement has none, so it is planned once. The
+    form is that of sqlcommenter (google.github.io/sqlcommenter).
+    """
     if "average" not in connection.prepared:
         connection.prepared.add("average")  # before it is: who asks may give up waiting for it
         try:
@@ -34,7 +39,8 @@ def average(connection: Connection, location: str) -> Average:
         except psycopg2.Error:
             connection.prepared.discard("average")
             raise
-    temperature, records = connection.run("EXECUTE average (%s)", (location,)).fetchone()
+    execute = f"EXECUTE average (%s) /*request_id='{request_id}'*/"
+    temperature, records = connection.run(execute, (location,)).fetchone()
     return Average(None if temperature is None else float(temperature), records)
 
 

@@ -9,6 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from weather import metrics
 from weather.resolve import resolve
 from weather.settings import Settings
 from weather.waiting import Breaker
@@ -91,8 +92,10 @@ class RedisClient:
         except (redis.RedisError, OSError) as error:
             # The others broke with this one if Redis restarted: one command fails, not each.
             self._idle = []
+            metrics.REDIS_ERRORS.inc()
             if monotonic() - started < STALLED:
                 self._breaker.failed()
+                metrics.REDIS_BREAKER_OPEN.set(1)
             raise RedisDownError(str(error)) from error
         self._succeeded(connection, idle)
         return answer
@@ -107,4 +110,5 @@ class RedisClient:
 
     def _succeeded(self, connection: Connection, idle: list[Connection]) -> None:
         self._breaker.succeeded()
+        metrics.REDIS_BREAKER_OPEN.set(0)
         idle.append(connection)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 
-from weather import queries
-from weather.cache import Answer, Cache
+from weather import metrics, queries
+from weather.cache import X_CACHE, Answer, Cache
 from weather.input import (
     HTML,
     JSON,
@@ -17,6 +17,7 @@ from weather.input import (
     read_body,
     read_limit,
     read_location,
+    read_request_id,
     wants_json,
 )
 from weather.locations import DROPDOWN_SIZE, Index, Locations
@@ -66,7 +67,10 @@ def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache)
     result_page = app.jinja_env.get_template("result.html")
 
     def average(location: str, deadline: float) -> queries.Average:
-        return database.read(lambda connection: queries.average(connection, location), deadline)
+        request_id = read_request_id(request.environ)
+        return database.read(
+            lambda connection: queries.average(connection, location, request_id), deadline
+        )
 
     @app.post("/query")
     def query() -> Response:
@@ -74,7 +78,8 @@ def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache)
         deadline = read_deadline(environ)
         kind = body_kind(environ)
         location = read_location(kind, read_body(environ))
-        answer, source = cache.fetch(location, deadline, average)
+        answer, tier = cache.fetch(location, deadline, average)
+        environ["weather.tier"], source = tier, X_CACHE[tier]
         headers = {"X-Cache": source, "X-Accel-Expires": _edge_expires(answer.expires)}
         if wants_json(environ.get("HTTP_ACCEPT", ""), kind):
             return Response(as_json(location, answer), headers=headers, content_type=JSON)
@@ -125,6 +130,11 @@ def _add_service_routes(app: Flask, database: Database, cache: Cache) -> None:
     @app.get("/health-check")
     def health_check() -> Response:
         return Response("success", content_type="text/plain; charset=utf-8")
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        """For the inside network: nginx does not pass it on."""
+        return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
     @app.get("/ready")
     def ready() -> Response:

@@ -11,10 +11,12 @@ from weather.environment import (
     PostgresSettings,
     bad_value,
     read_boolean,
+    read_choice,
     read_integer,
     read_text,
 )
 
+LOG_FORMATS = ("text", "json")
 MAX_WORKERS = 8  # a warm one takes 31 MB, and Compose gives a replica 512 MB
 
 
@@ -40,6 +42,7 @@ class Settings:
     web_concurrency: int
     flask_replicas: int
     hostname: str
+    log_format: str
 
     @classmethod
     def from_env(cls, environ: Environ = os.environ) -> "Settings":
@@ -58,6 +61,7 @@ class Settings:
             web_concurrency=read_integer(environ, "WEB_CONCURRENCY", 1, 1, MAX_WORKERS),
             flask_replicas=read_integer(environ, "FLASK_REPLICAS", 3, 1, 1000),
             hostname=_hostname(environ),
+            log_format=read_choice(environ, "LOG_FORMAT", "text", LOG_FORMATS),
         )
         settings._check_pool()
         return settings

@@ -29,7 +29,7 @@ CONNECTIONS = """
 SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-NO_LIMIT = {"RATE_LIMIT": "off"}  # all users have one address
+FIXED = {"RATE_LIMIT": "off", "LOG_FORMAT": "text"}  # all users have one address; nginx_log.py
 
 
 class MeasuredStack(ABC):
@@ -82,7 +82,7 @@ class LocalStack(MeasuredStack):
     def __init__(
         self, settings: Mapping[str, str], rows: int, data_dir: Path, served: Path = ROOT
     ) -> None:
-        environ = os.environ | NO_LIMIT | settings
+        environ = os.environ | FIXED | settings
         environ |= {"NGINX_PORT": "0", "TOTAL_RECORDS": str(rows)}
         self._stack = Stack(data_dir, environ, say=lambda _: None, served=served)
 
@@ -127,7 +127,7 @@ class ComposeStack(MeasuredStack):
         self.url = f"http://127.0.0.1:{nginx_port}"
         project = os.environ.get("COMPOSE_PROJECT_NAME", "weather")
         self._replicas = REPLICAS[: int(settings["FLASK_REPLICAS"])]
-        self._environ = os.environ | NO_LIMIT | settings
+        self._environ = os.environ | FIXED | settings
         self._environ |= {
             "COMPOSE_PROJECT_NAME": f"{project}-experiments",
             "BIND_ADDRESS": "127.0.0.1",

@@ -27,6 +27,7 @@ run "too_low_or_malformed" {
     seed                  = -1
     cache_expiry          = 0
     web_concurrency       = 0
+    log_format            = "xml"
     cpu_architecture      = "x86"
     flask_count           = 0
     flask_cpu             = 100
@@ -48,7 +49,7 @@ run "too_low_or_malformed" {
   expect_failures = [
     var.image_tag, var.ingress_cidrs, var.region, var.name, var.tags, var.vpc_cidr,
     var.certificate_arn, var.total_records, var.batch_size, var.seed,
-    var.cache_expiry, var.web_concurrency,
+    var.cache_expiry, var.web_concurrency, var.log_format,
     var.cpu_architecture, var.flask_count, var.flask_cpu,
     var.flask_target_cpu, var.flask_target_requests, var.nginx_count, var.nginx_cpu,
     var.job_poll_seconds, var.job_timeout_seconds, var.gate_timeout_seconds,

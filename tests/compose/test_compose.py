@@ -64,6 +64,18 @@ def test_the_flask_port_reaches_the_first_replica(project):
         assert response.headers["X-Served-By"] == "flask"
 
 
+def test_metrics_are_for_the_inside_network(project):
+    def seen_by_nginx(url):
+        return project.exec("nginx", "curl", "-fsS", url).stdout
+
+    for replica in REPLICAS:
+        assert "\nweather_http_requests_total{" in seen_by_nginx(f"http://{replica}:5000/metrics")
+    status = seen_by_nginx("http://127.0.0.1:8081/stub_status")
+    assert status.startswith("Active connections: ")
+    published = project.inspect("nginx")["HostConfig"]["PortBindings"]
+    assert list(published) == ["8080/tcp"]
+
+
 def test_the_answer_agrees_with_sql(project):
     location = json.loads(project.get("/locations?limit=1")[1])[0]
     form = urlencode({"location": location}).encode()

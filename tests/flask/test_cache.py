@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 from polling import poll
 
-from weather.cache import PREFIX, Cache
+from weather.cache import PREFIX, X_CACHE, Cache
 from weather.queries import Average
 from weather.waiting import UnavailableError
 
@@ -70,9 +70,9 @@ def deadline(seconds=10.0):
 
 
 def state_of(cache, source):
-    answer, state = cache.fetch("Portland", deadline(), source)
+    answer, tier = cache.fetch("Portland", deadline(), source)
     assert answer.average == WARM
-    return state
+    return X_CACHE[tier]
 
 
 def age(client, seconds):
@@ -135,8 +135,8 @@ def test_lives_end_at_different_times(cache, source):
 
 def test_expiry_is_honoured(settings, valkey, source):
     cache = Cache(dataclasses.replace(settings, cache_expiry=1))
-    first, state = cache.fetch("Portland", deadline(), source)
-    assert state == "miss"
+    first, tier = cache.fetch("Portland", deadline(), source)
+    assert tier == "computed"
     source.answer = Average(1.0, 1)
     poll(lambda: cache.fetch("Portland", deadline(), source)[0].average == source.answer)
     assert time.time() <= first.expires + 0.2
@@ -244,8 +244,8 @@ def test_full_memory_costs_only_the_cache(cache, source, client):
 def test_unknown_locations_are_not_stored(cache, client):
     nothing = Source(Average(None, 0))
     for number in range(20):
-        answer, state = cache.fetch(f"Nowhere {number}", deadline(), nothing)
-        assert (answer.average, state) == ((None, 0), "miss")
+        answer, tier = cache.fetch(f"Nowhere {number}", deadline(), nothing)
+        assert (answer.average, tier) == ((None, 0), "computed")
     assert client.dbsize() == 0
 
 
@@ -446,8 +446,8 @@ def test_memory_has_a_limit(settings, source, valkey, monkeypatch):
     for location in ("A", "B", "C"):
         memory_cache.fetch(location, deadline(), source)
     valkey.kill()
-    states = [memory_cache.fetch(location, deadline(), source)[1] for location in ("B", "C", "A")]
-    assert states == ["hit", "hit", "bypass"]
+    tiers = [memory_cache.fetch(location, deadline(), source)[1] for location in ("B", "C", "A")]
+    assert tiers == ["memory", "memory", "uncached"]
 
 
 def test_memory_forgets_answers_without_records(memory_cache, valkey):

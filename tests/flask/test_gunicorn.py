@@ -2,26 +2,29 @@
 
 import http.client
 import os
+import re
 import select
-import signal
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
-from flask_servers import answers
+from flask_servers import (
+    REPOSITORY,
+    clean,
+    command,
+    locked_table,
+    query,
+    request,
+    send_query,
+    serving,
+)
 from polling import poll
 from processes import free_ports
 
-REPOSITORY = Path(__file__).parents[2]
 UNSHARE = ["unshare", "--mount", "--net"] + ["--map-root-user"] * (os.geteuid() != 0)
-
-
-def command(port):
-    return [sys.executable, "flask/wsgi.py", "--bind", f"127.0.0.1:{port}"]
 
 
 def refused(environ, **changes):
@@ -35,44 +38,6 @@ def refused(environ, **changes):
         timeout=30,
     )
     return process.returncode, process.stderr
-
-
-def clean(environ):
-    return {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"} | environ
-
-
-@contextmanager
-def serving(environ, tmp_path):
-    port = free_ports(1)[0]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command(port), cwd=REPOSITORY, env=clean(environ), stderr=log, start_new_session=True
-        )
-    try:
-        poll(lambda: answers(port) or process.poll() is not None, 20)
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        yield port
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0  # graceful_timeout is 20 s
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def request(port, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def query(port, name="Portland"):
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return request(port, "POST", "/query", f"location={name}", headers)
 
 
 @pytest.mark.parametrize(("variable", "most"), [("POOL_MAXCONN", 1000), ("WEB_CONCURRENCY", 8)])
@@ -107,26 +72,6 @@ def test_it_serves_without_postgresql_and_says_so(environ, tmp_path):
     assert "secret-word" not in log
 
 
-@contextmanager
-def locked_table(postgres):
-    blocker = postgres.connect()
-    try:
-        blocker.cursor().execute("LOCK TABLE weather_data IN ACCESS EXCLUSIVE MODE")
-        yield
-    finally:
-        blocker.close()
-
-
-def send_query(port):
-    """Send a query without waiting for its answer."""
-    client = socket.create_connection(("127.0.0.1", port), timeout=10)
-    client.sendall(
-        b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n"
-        b"Content-Type: application/x-www-form-urlencoded\r\n\r\nlocation=Portland"
-    )
-    return client
-
-
 def answered(clients):
     """Those whose answer has begun to arrive."""
     return select.select(clients, [], [], 0)[0]
@@ -157,6 +102,9 @@ def test_pages_answer_while_the_pool_is_exhausted(environ, postgres, valkey, tmp
             refusals = [response_of(client) for client in [*slow, *waiting]]
             assert {refusal.status for refusal in refusals} == {503}
             assert {refusal.headers["X-Refused-By"] for refusal in refusals} == {"database", "pool"}
+            _, shown = request(port, "GET", "/metrics")
+            for refused_by in (b"database", b"pool"):
+                assert re.search(rb'_refused_total{reason="%s"} [1-9]' % refused_by, shown)
         assert query(port)[0] == 200
 
 

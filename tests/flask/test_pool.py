@@ -53,7 +53,7 @@ def no_sessions(postgres):
 
 
 def average(name):
-    return lambda connection: queries.average(connection, name)
+    return lambda connection: queries.average(connection, name, "test")
 
 
 def sleep(seconds):
@@ -82,7 +82,7 @@ def test_locations(postgres, settings):
 def test_the_statement_is_prepared_once_per_connection(postgres, pool):
     connection = pool.acquire(deadline())
     for _ in range(3):
-        queries.average(connection, "Portland")
+        queries.average(connection, "Portland", "test")
     cursor = connection.run("SELECT count(*) FROM pg_prepared_statements")
     assert cursor.fetchone() == (1,)
     pool.release(connection)
@@ -169,7 +169,7 @@ def test_a_session_terminated_within_a_query_costs_no_request(postgres, settings
         if not killed:
             killed.append(connection.info.backend_pid)
             postgres.rows("SELECT pg_terminate_backend(%s, 5000)", killed[0])
-        return queries.average(connection, "Portland")
+        return queries.average(connection, "Portland", "test")
 
     killed = []
     with database_of(settings) as database:
@@ -292,7 +292,7 @@ def test_without_pooling_each_read_has_its_own_connection(postgres, settings):
 
     def query(connection):
         pids.add(connection.info.backend_pid)
-        return queries.average(connection, "Portland")
+        return queries.average(connection, "Portland", "test")
 
     with database_of(settings, use_pooling=False) as database:
         database.warm_up()

@@ -20,6 +20,7 @@ def test_defaults():
     assert (settings.use_pooling, settings.pool_minconn, settings.pool_maxconn) == (True, 5, 15)
     assert (settings.cache, settings.cache_expiry) == (True, 300)
     assert (settings.web_concurrency, settings.flask_replicas) == (1, 3)
+    assert settings.log_format == "text"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ def test_defaults():
         ({"CACHE_EXPIRY": "1.5"}, "CACHE_EXPIRY is '1.5'"),
         ({"FLASK_REPLICAS": "0"}, "FLASK_REPLICAS is '0'"),
         ({"CACHE": "maybe"}, "CACHE is 'maybe': expected true/false"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml': expected one of text, json"),
         ({"HOSTNAME": "a\r\nSet-Cookie: b"}, "HOSTNAME is"),
         ({"POOL_MINCONN": "16"}, "POOL_MINCONN is '16': expected at most POOL_MAXCONN"),
         ({"WEB_CONCURRENCY": "9"}, "WEB_CONCURRENCY is '9': expected a whole number from 1 to 8"),

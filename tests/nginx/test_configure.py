@@ -11,12 +11,18 @@ from .conftest import configure
 LISTEN = "127.0.0.1:1"  # `nginx -t` does not listen
 
 
-@pytest.mark.parametrize(("edge_cache", "rate_limit"), [("on", "1000000"), ("off", "off")])
+@pytest.mark.parametrize(
+    ("edge_cache", "rate_limit", "log_format"),
+    [("on", "1000000", "json"), ("off", "off", "text")],
+)
 @pytest.mark.parametrize(
     "upstreams", ["127.0.0.1:5000", "flask:5000", "flask:5000 flask_replica_1:5000 localhost:5001"]
 )
-def test_nginx_accepts_the_rendered_configuration(tmp_path, upstreams, edge_cache, rate_limit):
+def test_nginx_accepts_the_rendered_configuration(
+    tmp_path, upstreams, edge_cache, rate_limit, log_format
+):
     levers = {"EDGE_CACHE": edge_cache, "RATE_LIMIT": rate_limit}
+    levers["LOG_FORMAT"] = log_format
     configure(tmp_path, FLASK_UPSTREAMS=upstreams, NGINX_LISTEN=LISTEN, **levers)
     command = [nginx_binary(), "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -68,6 +74,11 @@ def test_a_replica_gets_100_requests_at_a_time_unless_the_address_is_of_all_repl
             ({"RATE_LIMIT": value}, f"RATE_LIMIT is '{value}': expected off or a whole number")
             for value in ("0", "-1", "1.5", "010", "50r/s", "on", "1000001", "99999999", "5;")
         ),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml': expected one of text, json"),
+        (
+            {"NGINX_STATUS_LISTEN": "on"},
+            "NGINX_STATUS_LISTEN is 'on': expected off, a port from 1 to 65535, or address:port",
+        ),
         ({"NGINX_LISTEN": "http"}, "NGINX_LISTEN is 'http': expected a port from 1 to 65535"),
     ],
 )
@@ -98,6 +109,19 @@ def test_a_rate_limit_lets_a_second_of_requests_come_at_once(tmp_path, value, bu
     rendered = (tmp_path / "rate_limit.conf").read_text()
     assert f" rate={value}r/s;" in rendered
     assert f" burst={burst} nodelay;" in rendered
+
+
+@pytest.mark.parametrize("address", ["8081", "127.0.0.1:8081"])
+def test_the_status_has_an_address_of_its_own(tmp_path, address):
+    """tests/compose asks for it: the nginx of these tests is built without stub_status."""
+    configure(tmp_path, FLASK_UPSTREAMS="a:1", NGINX_STATUS_LISTEN=address)
+    assert f"    listen {address};\n" in (tmp_path / "status.conf").read_text()
+
+
+@pytest.mark.parametrize("value", ["off", ""])
+def test_without_an_address_nginx_tells_nobody_its_status(tmp_path, value):
+    configure(tmp_path, FLASK_UPSTREAMS="a:1", NGINX_STATUS_LISTEN=value)
+    assert (tmp_path / "status.conf").read_text() == ""
 
 
 @pytest.mark.parametrize("value", ["off", "OFF", ""])

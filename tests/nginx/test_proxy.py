@@ -1,5 +1,6 @@
 """The proxy and load balancer: headers, limits, retries and dead replicas."""
 
+import json
 import signal
 import socket
 import time
@@ -161,6 +162,31 @@ def test_the_access_log_has_cache_status_upstream_and_timings(balancer):
     line = poll(lambda: balancer.log_line("check?log"))
     for part in ("edge=off", "upstream=127.0.0.1:", "upstream_status=200", "upstream_time=0.0"):
         assert part in line
+
+
+@pytest.fixture
+def json_logger(upstreams):
+    with Nginx(upstreams, log_format="json") as nginx:
+        yield nginx
+
+
+def test_a_line_of_the_json_log(json_logger):
+    answer = json_logger.query(path='/query?"log"')
+    fields = json.loads(poll(lambda: json_logger.log_line("log")))
+    assert fields["request"] == 'POST /query?"log" HTTP/1.1'
+    assert fields["status"] == 200
+    assert 0 <= fields["seconds"] < AT_ONCE
+    assert fields["upstream_status"] == "200"
+    assert ["x-request-id", fields["request_id"]] in answer.json["headers"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("path", ["/metrics", "//metrics", "/%6detrics", "/x/../metrics?a"])
+def test_metrics_are_not_there_from_outside(balancer, method, path):
+    answer = balancer.ask(method, path)
+    assert answer.status == 404
+    assert "X-Served-By" not in answer.headers  # no upstream was asked
+    check_headers(answer)
 
 
 def test_a_killed_upstream_costs_no_request_and_comes_back(own_balancer, own_upstreams):
