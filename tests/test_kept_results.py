@@ -192,7 +192,7 @@ def test_tuning(row):
 
 @pytest.mark.parametrize("row", table("lever"), ids=lambda row: row[0])
 def test_how_many_users_a_lever_carries(row):
-    capacity = results.capacities(kept("capacity").valid_searches)[row[0]]["random"]
+    capacity = kept("capacity").capacities[row[0]]["random"]
     knee = capacity.knee
     assert ("at least" in row[1]) == capacity.users.at_least
     assert_says(row[1], capacity.users.mean)
@@ -222,7 +222,7 @@ BOTTLENECKS = {  # before, after
 def test_the_bottlenecks(row):
     (levers,) = [both for start, both in BOTTLENECKS.items() if row[0].startswith(start)]
     for text, lever in zip(row[1:], levers, strict=True):
-        capacity = results.capacities(kept("capacity").valid_searches)[lever]["random"]
+        capacity = kept("capacity").capacities[lever]["random"]
         values = [capacity.users.mean]
         if "PostgreSQL" in text:
             values.append(results.cpu(capacity.knee)["PostgreSQL"])

@@ -85,7 +85,7 @@ def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
 
 def _of_searches(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
     judged = []
-    for lever, row in results.capacities(run.valid_searches).items():
+    for lever, row in run.capacities.items():
         promised = PROMISED.get(lever)
         for pattern, capacity in row.items() if promised else ():
             found = capacity.users

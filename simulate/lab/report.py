@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from lab import charts, findings, results, tables, words
-from lab.results import Capacity, Load, Point, Run
+from lab.results import Load, Point, Run
 from lab.tables import Table, unsustained
 from lab.text import count
 
@@ -64,13 +64,12 @@ def write(folder: Path) -> None:
     Ends the program with one line if the folder holds nothing.
     """
     run = results.load(folder)
-    table = results.capacities(run.valid_searches)
-    sections = [section for section in _sections(run, folder, table) if not section.empty]
+    sections = [section for section in _sections(run, folder) if not section.empty]
     _render(folder / "report", f"Experiments: {run.name}", findings.verdict(run), sections)
     _write_csv(folder / "cells.csv", map(_flat, run.cells))
     probes = (search | probe for search in run.searches for probe in search["probes"])
     _write_csv(folder / "searches.csv", map(_flat, probes))
-    _write_json(folder / "all.json", run, table)
+    _write_json(folder / "all.json", run)
 
 
 def compare(folders: tuple[Path, Path]) -> Path:
@@ -103,12 +102,10 @@ def compare(folders: tuple[Path, Path]) -> Path:
     return base.with_suffix(".html")
 
 
-def _sections(
-    run: Run, folder: Path, table: Mapping[str, Mapping[str, Capacity]]
-) -> Iterable[Section]:
+def _sections(run: Run, folder: Path) -> Iterable[Section]:
     """Everything below the verdict, the most important first; draws the charts."""
-    points, loads = results.at_the_knee(run), results.loads(run)
-    drawn = _draw(run, folder, table, points, loads)
+    table, points, loads = run.capacities, results.at_the_knee(run), results.loads(run)
+    drawn = _draw(run, folder, points, loads)
 
     def some(*names: str) -> list[Chart]:
         return [drawn[name] for name in names if name in drawn]
@@ -170,13 +167,15 @@ def _sections(
 def _draw(
     run: Run,
     folder: Path,
-    table: Mapping[str, Mapping[str, Capacity]],
     points: Panels,
     loads: Mapping[str, Mapping[str, Load]],
 ) -> dict[str, Chart]:
     """Those charts that the run has numbers for, by name."""
     cores = run.plan["machine"]["cores"]
-    users = {lever: {p: found.users for p, found in row.items()} for lever, row in table.items()}
+    users = {
+        lever: {pattern: found.users for pattern, found in row.items()}
+        for lever, row in run.capacities.items()
+    }
     first = next(iter(loads), None)
     reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
     lever = next(iter(loads[first])) if first else ""
@@ -284,7 +283,7 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _write_json(path: Path, run: Run, table: Mapping[str, Mapping[str, Capacity]]) -> None:
+def _write_json(path: Path, run: Run) -> None:
     """Everything but the series, which each cell's own file has."""
     capacity = [
         {
@@ -292,7 +291,7 @@ def _write_json(path: Path, run: Run, table: Mapping[str, Mapping[str, Capacity]
             **{"users": asdict(one.users), "reference": one.reference},
             "factor": asdict(one.factor) if one.factor else None,
         }
-        for row in table.values()
+        for row in run.capacities.values()
         for one in row.values()
     ]
     cells = [{k: v for k, v in cell.items() if k != "series"} for cell in run.cells]

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ class Run:
     def valid_cells(self) -> list[dict[str, Any]]:
         """The cells that count; no chart shows another."""
         return [cell for cell in self.cells if not cell["invalid"]]
+
+    @property
+    def closed_loops(self) -> list[dict[str, Any]]:
+        """The cells that count and have users; of a lever and pattern the most users last."""
+        return [cell for cell in self.valid_cells if not cell["rate"]]
+
+    @cached_property
+    def capacities(self) -> dict[str, dict[str, "Capacity"]]:
+        """By lever, in the order of the table, and pattern."""
+        return capacities(self.valid_searches)
 
     @property
     def patterns(self) -> list[str]:
@@ -170,12 +181,11 @@ def _groups(
 
 def side_by_side(runs: Sequence[Run]) -> list[Pair]:
     """What two runs both searched for."""
-    tables = [capacities(run.valid_searches) for run in runs]
     first, second = (_groups(run.valid_searches) for run in runs)
     return [
         Pair(
             *(lever, pattern),
-            tuple(table[lever][pattern].users for table in tables),
+            tuple(run.capacities[lever][pattern].users for run in runs),
             ratio(first[lever, pattern], second[lever, pattern]),
         )
         for lever, pattern in first
@@ -226,14 +236,13 @@ def loads(run: Run) -> dict[str, dict[str, Load]]:
         probes = [probe for search in repeats.values() for probe in search["probes"]]
         groups[pattern, lever] = probes
     if not groups:
-        for cell in (cell for cell in run.valid_cells if not cell["rate"]):
+        for cell in run.closed_loops:
             groups.setdefault((cell["pattern"], cell["lever"]), []).append(cell)
-    found = capacities(run.valid_searches)
     table: dict[str, dict[str, Load]] = {}
     for (pattern, lever), points in groups.items():
         line = curve(points)
         if len(line) > 1:
-            known = found.get(lever, {}).get(pattern)
+            known = run.capacities.get(lever, {}).get(pattern)
             table.setdefault(pattern, {})[lever] = Load(
                 line, known.users.mean if known else None, _law(line)
             )
@@ -256,24 +265,24 @@ def at_the_knee(run: Run) -> dict[str, dict[str, Point]]:
     Of searches the probe with the most users that held; without searches the valid cell with the
     most users.
     """
-    points: dict[str, dict[str, Point]] = {}
-    for lever, by_pattern in capacities(run.valid_searches).items():
-        for pattern, capacity in by_pattern.items():
-            if capacity.knee:
-                points.setdefault(pattern, {})[lever] = capacity.knee
+    points = _by_pattern(run, lambda capacity: capacity.knee)
     if not points:
-        for cell in (cell for cell in run.valid_cells if not cell["rate"]):  # most users last
+        for cell in run.closed_loops:
             points.setdefault(cell["pattern"], {})[cell["lever"]] = cell
     return points
 
 
 def past_the_knee(run: Run) -> dict[str, dict[str, Point]]:
     """By pattern and lever: the probe with the fewest users of those that did not hold."""
+    return _by_pattern(run, lambda capacity: capacity.beyond)
+
+
+def _by_pattern(run: Run, probe: Callable[[Capacity], Point | None]) -> dict[str, dict[str, Point]]:
     points: dict[str, dict[str, Point]] = {}
-    for lever, row in capacities(run.valid_searches).items():
+    for lever, row in run.capacities.items():
         for pattern, capacity in row.items():
-            if capacity.beyond:
-                points.setdefault(pattern, {})[lever] = capacity.beyond
+            if found := probe(capacity):
+                points.setdefault(pattern, {})[lever] = found
     return points
 
 
@@ -282,7 +291,7 @@ def over_time(run: Run) -> dict[str, Point]:
 
     With one pattern, of each lever.
     """
-    closed = [cell for cell in run.valid_cells if not cell["rate"]]  # most users last
+    closed = run.closed_loops
     if len({cell["pattern"] for cell in closed}) == 1:
         return {_title(cell): cell for cell in {c["lever"]: c for c in closed}.values()}
     chosen: dict[str, Point] = {}
