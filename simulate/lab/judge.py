@@ -21,6 +21,8 @@ SUSTAINED = 0.99  # of an open loop's rate
 SEND_LAG_MS = 1.0  # p99
 UNSTEADY_TIERS = 2.0  # percentage points between the halves of the window
 
+UNSUSTAINED = "UNSUSTAINED"  # begins a flag
+
 Result = Mapping[str, Any]
 
 
@@ -50,9 +52,14 @@ def verdict(cell: Result) -> str:
     """kept, missed or not judged: a cell that does not count, or that began with cold caches."""
     if cell["invalid"] or cell["start"] == "cold":
         return "not judged"
-    if any(flag.startswith("UNSUSTAINED") for flag in cell["flags"]):
+    if unsustained(cell):
         return "not judged"
     return "missed" if problems(cell) else "kept"
+
+
+def unsustained(point: Result) -> bool:
+    """Whether the rate of an open loop was not kept: only its goodput is a result."""
+    return any(flag.startswith(UNSUSTAINED) for flag in point.get("flags", ()))
 
 
 def problems(cell: Result) -> list[str]:
@@ -128,7 +135,7 @@ def _unsustained(cell: Result) -> list[str]:
         return []
     answered, lag = cell["window"]["answered_per_second"], cell["window"]["send_lag_p99_ms"]
     if answered < SUSTAINED * cell["rate"]:
-        return [f"UNSUSTAINED: {answered:.0f} of {cell['rate']} requests/s were answered"]
+        return [f"{UNSUSTAINED}: {answered:.0f} of {cell['rate']} requests/s were answered"]
     if lag is not None and lag > SEND_LAG_MS:
-        return [f"UNSUSTAINED: requests were sent {lag:.3g} ms late (p99)"]
+        return [f"{UNSUSTAINED}: requests were sent {lag:.3g} ms late (p99)"]
     return []

@@ -13,9 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from lab import charts, findings, results, tables, words
+from lab import charts, findings, judge, results, tables, words
 from lab.results import Load, Point, Run
-from lab.tables import Table, unsustained
+from lab.tables import Table, load_of
 from lab.text import count
 
 MOST_PANELS = {"over-users-levers": 20}  # of a chart; others at most 4
@@ -211,9 +211,9 @@ def _draw(
         "open-loop": (
             charts.open_loop,
             {
-                f"{cell['pattern']}, {count(cell['rate'])}/s": cell
+                f"{cell['pattern']}, {load_of(cell)}": cell
                 for cell in run.valid_cells
-                if cell["rate"] and not unsustained(cell)
+                if cell["rate"] and not judge.unsustained(cell)
             },
             "p99 of open loops over time",
         ),
@@ -247,9 +247,8 @@ def _stretches(run: Run) -> Iterable[tuple[str, str, str, Mapping[str, Any]]]:
             yield what, pattern, "arrival", probe["arrival"]
             yield what, pattern, "window", probe["window"]
     for cell in run.valid_cells:
-        load = f"{count(cell['rate'])}/s" if cell["rate"] else f"{count(cell['users'])} users"
         for phase, part in cell["phases"].items():
-            yield f"{cell['lever']}, {load}", cell["pattern"], phase, part
+            yield f"{cell['lever']}, {load_of(cell)}", cell["pattern"], phase, part
 
 
 def _render(base: Path, title: str, verdict: findings.Verdict, sections: Sequence[Section]) -> None:

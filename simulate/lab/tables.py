@@ -43,7 +43,7 @@ def knee(points: Mapping[str, Mapping[str, Point]]) -> Table:
             rows.append(
                 [
                     *(lever, pattern, count(point["users"])),
-                    *load(point),
+                    *outcome(point),
                     ms(sum(results.demands(point).values()) or None),
                     percent(point["machine_load"]["idle_mean"]),
                     digits(connections["mean"]),
@@ -53,20 +53,21 @@ def knee(points: Mapping[str, Mapping[str, Point]]) -> Table:
     return Table(header, rows, texts=2)
 
 
-def load(point: Point) -> list[str]:
+def load_of(cell: Mapping[str, Any]) -> str:
+    """The load that a cell was put under."""
+    return f"{count(cell['rate'])}/s" if cell["rate"] else f"{count(cell['users'])} users"
+
+
+def outcome(point: Point) -> list[str]:
     """Goodput and percentiles; of a rate that was not sustained there are no percentiles."""
     window = point["window"]
     names = ("p50_ms", "p95_ms", "p99_ms", "p999_ms")
-    times = ["-"] * 4 if unsustained(point) else [ms(window[name]) for name in names]
+    times = ["-"] * 4 if judge.unsustained(point) else [ms(window[name]) for name in names]
     return [count(window["goodput"]), *times]
 
 
 def _failed(window: Mapping[str, Any]) -> str:
     return percent(100 * window["failed"] / (window["sent"] or 1))
-
-
-def unsustained(point: Point) -> bool:
-    return any(flag.startswith("UNSUSTAINED") for flag in point.get("flags", ()))
 
 
 def failures(points: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> Table:
@@ -95,8 +96,8 @@ def open_loop(cells: Sequence[Mapping[str, Any]]) -> Table:
         rows.append(
             [
                 *(cell["pattern"], count(cell["rate"]), verdict(cell)),
-                *(count(window["answered_per_second"]), *load(cell)[:4]),
-                *(["-"] * 3 if unsustained(cell) else service),
+                *(count(window["answered_per_second"]), *outcome(cell)[:4]),
+                *(["-"] * 3 if judge.unsustained(cell) else service),
                 *(ms(window["send_lag_p99_ms"]), _failed(window)),
             ]
         )
@@ -109,8 +110,8 @@ def cells(run: Run) -> Table:
     rows = [
         [
             *(cell["lever"], cell["pattern"], cell["start"]),
-            f"{count(cell['rate'])}/s" if cell["rate"] else f"{count(cell['users'])} users",
-            *(verdict(cell), str(cell["repeat"]), *load(cell), _failed(cell["window"])),
+            load_of(cell),
+            *(verdict(cell), str(cell["repeat"]), *outcome(cell), _failed(cell["window"])),
             percent(cell["machine_load"]["idle_mean"]),
         ]
         for cell in run.cells
@@ -124,7 +125,7 @@ def probes(run: Run) -> Table:
     rows = [
         [
             *(search["lever"], search["pattern"], str(search["repeat"]), count(probe["users"])),
-            *(*load(probe), _failed(probe["window"])),
+            *(*outcome(probe), _failed(probe["window"])),
             percent(probe["machine_load"]["idle_mean"]),
             "; ".join(_invalid(search) or probe["reasons"] or ["holds"]),
         ]
