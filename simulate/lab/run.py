@@ -171,15 +171,13 @@ def _probe(loop: ClosedLoop, users: int, plan: Plan) -> tuple[dict[str, Any], Ou
     arrival = recording.between(loop.lines, stretch.begins, stretch.arrived)
     found = {"users": users, **window(loop, stretch.starts, stretch.ends)}
     found["arrival"] = recording.summary(arrival)
-    reasons = judge.missed(found["window"])
-    limits = judge.generator_limits(found)
-    if found["window"]["fewest_users"] < users:
-        limits.append(f"{found['window']['fewest_users']} of {users} users were there")
-    if not reasons and found["window"]["fewest_users"] < users:
-        reasons = limits
-    found["holds"] = not reasons
-    found["reasons"] = reasons + [limit for limit in limits if reasons and limit not in reasons]
-    if not reasons:
+    present = found["window"]["fewest_users"]
+    absent = [f"{present} of {users} users were there"] if present < users else []
+    missed = judge.missed(found["window"])
+    limits = judge.generator_limits(found) + absent
+    found["holds"] = not (missed or absent)
+    found["reasons"] = [] if found["holds"] else missed + limits
+    if found["holds"]:
         return found, Outcome.HOLDS
     return found, Outcome.GENERATOR if limits else Outcome.MISSED
 
