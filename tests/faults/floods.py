@@ -13,10 +13,11 @@ from typing import NamedTuple
 from drill import Row
 from scheduled_load import percentile
 
+from users.tally import PATIENCE
+
 PROGRAM = Path(__file__).with_name("flood.py")
 SIMULATE = Path(__file__).parents[2] / "simulate"  # its users are the generator's
 LAST_ANSWERS = 60  # seconds for the answers that are still under way, and to write all down
-PATIENCE = 2.0  # seconds; after that nobody waits for an answer any more
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,9 @@ import faults
 import pytest
 import scheduled_load
 from drill import FULL, in_time
-from floods import PATIENCE, capacity
+from floods import capacity
+
+from users.tally import PATIENCE
 
 FACTORS = (1.5, 2, 5) if FULL else (5,)
 CLOSED, OPEN = 64, 4000  # connections
