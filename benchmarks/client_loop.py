@@ -17,14 +17,8 @@ from users.http_connection import HttpConnection, Server
 USERS = 64
 LOCATION = "Port Michael"
 TIMEOUT = 10.0  # seconds
-CLIENTS = {}  # by name: what makes a function that asks once
 
 
-def client(name):
-    return lambda maker: CLIENTS.setdefault(name, maker)
-
-
-@client("FastHttpUser")
 def locusts_own(environment: Environment):
     user = FastHttpUser(environment)
     body = query_body(LOCATION)
@@ -38,7 +32,6 @@ def locusts_own(environment: Environment):
     return ask
 
 
-@client("HttpConnection")
 def ours(environment: Environment):
     server = Server(environment.host)
     connection = HttpConnection(server, TIMEOUT)
@@ -59,6 +52,10 @@ def ours(environment: Environment):
         )
 
     return ask
+
+
+# What makes a function that asks once.
+CLIENTS = {"FastHttpUser": locusts_own, "HttpConnection": ours}
 
 
 def main() -> None:
