@@ -1,24 +1,15 @@
 """The form in a real browser: with JavaScript, without it, by keyboard, on a phone."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import sync_playwright
+from browsers import chromium
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PHONE = {"width": 375, "height": 667}
 
 
 @pytest.fixture(scope="module")
 def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser found, tried {', '.join(BROWSERS)}")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

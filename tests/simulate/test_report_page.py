@@ -1,28 +1,19 @@
 """The report's page in a real browser: wide and on a phone, from a file, without a network."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsers import chromium
+from playwright.sync_api import expect
 from synthetic import capacity_searches, cell, keep
 
 from lab import report
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
 def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser found, tried {', '.join(BROWSERS)}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,17 @@
 """Locust's page as `make simulate` starts it, in a real browser: the class picker, and a run."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsers import chromium
+from playwright.sync_api import expect
 from polling import poll
 from processes import free_ports
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXPERIMENTS = [
     "HomePage",
     "TenLocations",
@@ -25,15 +24,8 @@ EXPERIMENTS = [
 
 @pytest.fixture
 def page():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser found, tried {', '.join(BROWSERS)}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as browser:
         yield browser.new_page()
-        browser.close()
 
 
 @pytest.fixture
