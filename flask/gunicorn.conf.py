@@ -5,7 +5,7 @@ import sys
 
 from weather import shared_metrics
 from weather.connection_budget import budget_problem
-from weather.logs import log_config
+from weather.logs import Logger, log_config
 from weather.settings import load_settings
 from weather.waiting import UnavailableError
 
@@ -27,6 +27,7 @@ worker_tmp_dir = shared_metrics.MEMORY  # so that the workers' sign of life neve
 control_socket_disable = True  # nobody uses it, and the root file system is read-only
 accesslog = None  # nginx keeps the access log
 logging.captureWarnings(True)  # they are log lines, too
+logger_class = Logger
 logconfig_dict = log_config(_settings.log_format)
 
 

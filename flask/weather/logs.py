@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import has_request_context, request
+from gunicorn import glogging
 
 from weather.input import read_request_id
 
@@ -39,6 +40,18 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)
+
+
+class Logger(glogging.Logger):
+    """gunicorn's own, with an access log only where somebody asks for one.
+
+    With a configuration of logging gunicorn prepares a line for each request, though nobody writes
+    it: 364 instead of 306 us of CPU for an answer from memory, of the whole stack.
+    """
+
+    @property
+    def access_log_enabled(self) -> bool:
+        return self.cfg.accesslog is not None
 
 
 def current_request_id() -> str | None:

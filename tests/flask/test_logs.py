@@ -3,10 +3,11 @@
 import json
 import logging
 import re
+import subprocess
 import sys
 
 import pytest
-from flask_servers import locked_table, query, request, send_query, serving
+from flask_servers import REPOSITORY, locked_table, query, request, send_query, serving
 from polling import poll
 
 from weather.factory import create_app
@@ -55,6 +56,25 @@ def test_a_traceback_is_a_part_of_the_json_line():
         line = JsonFormatter().format(record(error=sys.exc_info()))
     assert "\n" not in line
     assert json.loads(line)["exception"].startswith("Traceback")
+
+
+@pytest.mark.parametrize(("options", "enabled"), [([], False), (["--access-logfile", "-"], True)])
+def test_gunicorn_prepares_access_lines_only_where_somebody_wants_them(environ, options, enabled):
+    """In a process of its own: gunicorn configures logging as the workers' logger is made."""
+    code = "from gunicorn.app.wsgiapp import WSGIApplication as A; cfg = A().cfg\n"
+    code += "print(cfg.logger_class(cfg).access_log_enabled)"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "--config",
+        REPOSITORY / "flask" / "gunicorn.conf.py",
+        *options,
+    ]
+    result = subprocess.run(
+        command, cwd=REPOSITORY / "flask", env=environ, capture_output=True, text=True
+    )
+    assert result.stdout == f"{enabled}\n", result.stderr
 
 
 @pytest.mark.parametrize("request_id", [ID, "a", "A.b_c:9-", "x" * 64])
