@@ -29,3 +29,7 @@ def test_each_threat_has_a_test_that_is_there(row):
 
 def test_the_lines_are_found():
     assert len(ROWS) > 20
+
+
+def test_every_test_that_is_named_is_there():
+    assert set(re.findall(r"`(test_\w+)`", MODEL)) <= TESTS
