@@ -92,6 +92,10 @@ benchmark-client: .venv/.local .venv/.simulate ## measure what a request costs t
 benchmark-serve: .venv/.local .venv/.simulate ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python benchmarks/serve.py
 
+.PHONY: benchmark-requests
+benchmark-requests: .venv/.local .venv/.simulate ## measure what each kind of request costs; writes docs/requests.md (4 minutes)
+	$(SET_PYTHONPATH) .venv/bin/python benchmarks/asymmetry.py
+
 .PHONY: lint
 lint: .venv/.tests ## check the style of Python, shell and Dockerfiles
 	.venv/bin/ruff check .

@@ -55,6 +55,7 @@ WSGI = {
     "HTTP_ACCEPT",
     "HTTP_X_REQUEST_ID",
     "HTTP_X_REQUEST_START",
+    "QUERY_STRING",
 }  # of a request, not of the process
 
 

@@ -92,6 +92,16 @@ def test_the_ends_of_the_range_are_in_it():
             " disable, allow, prefer, require, verify-ca, verify-full",
         ),
         (
+            {"POSTGRES_SSLROOTCERT": "/nowhere.pem"},
+            "POSTGRES_SSLROOTCERT is '/nowhere.pem': expected a readable file"
+            " (No such file or directory)",
+        ),
+        (
+            {"POSTGRES_SSLMODE": "verify-full"},
+            "POSTGRES_SSLROOTCERT is '': expected a file of certificates,"
+            " as POSTGRES_SSLMODE is verify-full",
+        ),
+        (
             {"POSTGRES_PASSWORD": ""},
             "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE: neither is set,"
             " expected exactly one of them",

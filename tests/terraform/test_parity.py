@@ -26,6 +26,11 @@ DIFFERENCES = {
         {"POSTGRES_PORT", "POSTGRES_SSLMODE", "REDIS_PORT", "REDIS_SSL"},
         "as data-populator, and the same for ElastiCache",
     ),
+    ("flask", "X_SERVED_BY"): (
+        "on",
+        "off",
+        "in Compose people look at how the load spreads; strangers need no names of tasks",
+    ),
     ("flask", "replicas in the budget"): (
         "3",
         "15",
@@ -121,11 +126,11 @@ def test_same_environment_names(ecs, service):
 
 @pytest.mark.parametrize("service", BUILT)
 def test_same_defaults(ecs, service):
-    """.env.sample has the defaults of Compose, variables.tf those of ECS; see test_upstreams."""
+    """.env.sample has the defaults of Compose, variables.tf those of ECS; two have own tests."""
     sample = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.sample").read_text(), re.M))
     if service in ("data-query", "flask"):  # in Compose too
         sample["POSTGRES_USER"] = sample["POSTGRES_APP_USER"]
-    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS"}
+    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS", "X_SERVED_BY"}
     assert both
     assert {name: settings(ecs[service])[name] for name in both} == {n: sample[n] for n in both}
 
@@ -180,6 +185,12 @@ def test_the_budget_counts_every_replica(ecs):
     compose = COMPOSE["flask"]["environment"]["FLASK_REPLICAS"]
     budget = (compose, settings(ecs["flask"])["FLASK_REPLICAS"])
     assert budget == difference("flask", "replicas in the budget")
+
+
+def test_who_says_its_name(ecs):
+    [sample] = re.findall(r"^X_SERVED_BY=(.*)$", (ROOT / ".env.sample").read_text(), re.M)
+    named = (sample, settings(ecs["flask"])["X_SERVED_BY"])
+    assert named == difference("flask", "X_SERVED_BY")
 
 
 def test_upstreams(ecs):
