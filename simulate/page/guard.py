@@ -26,7 +26,7 @@ HEADERS = [("Content-Security-Policy", "frame-ancestors 'self'")]
 
 def protect(web_ui: WebUI, settings: Settings) -> None:
     """Put the guard in front of the page, and a login where there is a password."""
-    names = None if settings.password else {"localhost", socket.gethostname()}
+    names = None if settings.password else {"localhost", socket.gethostname().lower()}
     web_ui.app.wsgi_app = Guard(web_ui.app.wsgi_app, names)
     if settings.password:
         _require_login(web_ui, settings)

@@ -11,7 +11,10 @@ from locust.env import Environment
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from page.environment import ConfigError
+from page.guard import protect
+from page.load import Load
 from page.settings import LOOPBACK, Settings
+from page.stack_tab import StackTab
 from users.seconds import each_second
 
 
@@ -27,11 +30,6 @@ def prepare(environment: Environment, **_: Any) -> None:
     web_ui = environment.web_ui
     if web_ui is None:
         return
-    # What a page needs costs each worker 10 MB.
-    from page.guard import protect
-    from page.load import Load
-    from page.stack_tab import StackTab
-
     try:
         settings = Settings.from_env(web_host=web_ui.host)
     except ConfigError as error:
