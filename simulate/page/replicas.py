@@ -1,8 +1,10 @@
 """What the replicas do at this moment, from their GET /metrics: rates between two looks at them."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import zip_longest
 from urllib.parse import urlsplit
 
 import gevent
@@ -24,11 +26,7 @@ class Sample:
 
     moment: float  # seconds of time.monotonic()
     values: Mapping[Key, float]
-    name: str = ""
     problem: str = ""  # why it is down
-
-    def gauge(self, metric: str) -> float:
-        return self.values.get((metric, frozenset()), 0.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Replica:
         return not self.now.problem
 
     def gauge(self, metric: str) -> float:
-        return self.now.gauge(metric)
+        return self.now.values.get((metric, frozenset()), 0.0)
 
     def by(self, metric: str, label: str, **where: str) -> dict[str, float] | None:
         """The growth per second of a counter by one of its labels, where other labels are so."""
@@ -69,39 +67,29 @@ class Replica:
         return rates if rates is None else sum(rates.values())
 
 
-@dataclass
 class Replicas:
     """Looks at all replicas, when somebody wants to see them: nobody looks, nothing is asked."""
 
-    urls: Sequence[str]
-    _samples: list[Sample] = field(default_factory=list)
-    _latest: list[Replica] = field(default_factory=list)
-    _names: dict[str, str] = field(default_factory=dict)
-    _lock: RLock = field(default_factory=RLock)
-    _session: requests.Session = field(default_factory=requests.Session)
-
-    def __post_init__(self) -> None:
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.urls = urls
+        self._names = {url: urlsplit(url).netloc for url in urls}  # until a replica says its own
+        self._latest: list[Replica] = []
+        self._one_at_a_time = RLock()
+        self._session = requests.Session()
         self._session.trust_env = False  # no proxy stands between Locust and the replicas
 
     def look(self) -> list[Replica]:
-        """All replicas now, compared with the look before."""
-        with self._lock:
-            now = time.monotonic()
-            if self._samples and now - self._samples[0].moment < FRESH:
-                return self._latest
-            before = self._samples
-            self._samples = Pool(len(self.urls) or 1).map(self._ask, self.urls)
-            self._latest = [
-                self._compare(url, sample, before[number] if before else None)
-                for number, (url, sample) in enumerate(zip(self.urls, self._samples, strict=True))
-            ]
+        """All replicas now, compared with the look before; the same for FRESH seconds."""
+        with self._one_at_a_time:
+            age = time.monotonic() - self._latest[0].now.moment if self._latest else math.inf
+            if age >= FRESH:
+                before = [replica.now for replica in self._latest if age < STALE]
+                samples = Pool(len(self.urls)).map(self._ask, self.urls)
+                self._latest = [
+                    Replica(self._names[url], now, earlier)
+                    for url, now, earlier in zip_longest(self.urls, samples, before)
+                ]
             return self._latest
-
-    def _compare(self, url: str, now: Sample, before: Sample | None) -> Replica:
-        if now.name:
-            self._names[url] = now.name
-        recent = before if before and now.moment - before.moment < STALE else None
-        return Replica(self._names.get(url) or urlsplit(url).netloc, now, recent)
 
     def _ask(self, url: str) -> Sample:
         try:
@@ -115,7 +103,8 @@ class Replicas:
             return Sample(time.monotonic(), {}, problem=f"status {answer.status_code}")
         except (requests.RequestException, ValueError):
             return Sample(time.monotonic(), {}, problem="no answer")
-        return Sample(time.monotonic(), values, answer.headers.get("X-Served-By", ""))
+        self._names[url] = answer.headers.get("X-Served-By", self._names[url])
+        return Sample(time.monotonic(), values)
 
 
 def _parse(text: str) -> dict[Key, float]:
