@@ -48,9 +48,10 @@ local-env: ## print the connection settings of the running local stack (use make
 
 .PHONY: simulate
 simulate: .venv/.simulate ## start Locust's page against the running stack
-	@exec $(DOTENV) bash -c 'exec .venv/bin/locust --config simulate/locust.conf \
+	@exec $(DOTENV) bash -c 'replicas=$$(.venv/bin/python local/stack.py env 2>/dev/null | sed -n "s/^FLASK_URLS=//p"); \
+	  FLASK_URLS="$${FLASK_URLS:-$$replicas}" exec .venv/bin/locust --config simulate/locust.conf \
 	  --host "http://localhost:$${NGINX_PORT:-8000}" \
-	  --web-host "$${BIND_ADDRESS:-127.0.0.1}" --web-port "$${LOCUST_PORT:-8089}"'
+	  --web-host "$${LOCUST_BIND_ADDRESS:-127.0.0.1}" --web-port "$${LOCUST_PORT:-8089}"'
 
 .PHONY: experiments
 experiments: .venv/.local .venv/.simulate ## how many users does each setting carry? (ARGS=--quick: coarse; ARGS=--help)

@@ -1,4 +1,4 @@
-"""Settings from the environment: one module in four build contexts, one line for each bad value."""
+"""Settings from the environment: one module in five build contexts, one line for each bad value."""
 
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from environment import (
 )
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ["flask/weather", "data-populator/populator", "data-query/gate", "local"]
+FOLDERS = [
+    *("flask/weather", "data-populator/populator", "data-query/gate", "local"),
+    "simulate/page",
+]
 MINIMUM = {"POSTGRES_PASSWORD": "secret-word"}
 
 

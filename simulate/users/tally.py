@@ -1,7 +1,9 @@
 """Counts what became of requests; tallies of seconds and of processes add up."""
 
+import itertools
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hdrh.histogram import HdrHistogram
@@ -51,6 +53,17 @@ class Times:
         values = [found[percent] for percent in PERCENTILES.values()]
         values.append(self._histogram.get_max_value())
         return {name: float(f"{us / 1000:.3g}") for name, us in zip(names, values, strict=True)}
+
+    def until(self, bounds: Sequence[float]) -> tuple[list[int], int, float]:
+        """How many times are up to each of ``bounds`` (s, rising); number and sum of all."""
+        counts = [0] * (len(bounds) + 1)  # of those between one bound and the next
+        microseconds = 0
+        for recorded in self._histogram.get_recorded_iterator():
+            value, count = recorded.value_iterated_to, recorded.count_at_value_iterated_to
+            counts[bisect_left(bounds, value / 1e6)] += count
+            microseconds += value * count
+        *until, total = itertools.accumulate(counts)
+        return until, total, microseconds / 1e6
 
 
 class Response(Protocol):
