@@ -123,6 +123,7 @@ def printed():
             "nginx",
             "simulate",
             "local",
+            "observe",
             "terraform",
         )
         for suffix in ("py", "sh", "tf", "conf", "html")

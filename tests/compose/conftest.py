@@ -1,18 +1,37 @@
 """Compose projects that go when their tests are done."""
 
+from contextlib import contextmanager
+
 import pytest
 from compose_project import Project
 
 
-@pytest.fixture(scope="module")
-def make_project(docker_engine):
-    """Compose projects that are removed with their volumes, whatever happens."""
-    projects = []
+@contextmanager
+def projects():
+    """Makes Compose projects that are removed with their volumes, whatever happens."""
+    made = []
 
     def make(name, **settings):
-        projects.append(Project(name, **settings))
-        return projects[-1]
+        made.append(Project(name, **settings))
+        return made[-1]
 
     yield make
-    for project in projects:
-        project.compose("down", "--volumes", "--timeout", "5")
+    for project in made:
+        project.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
+
+
+@pytest.fixture(scope="module")
+def make_project(docker_engine):
+    """Compose projects for the tests of one file."""
+    with projects() as make:
+        yield make
+
+
+@pytest.fixture(scope="package")
+def full_project(docker_engine):
+    """The whole stack with 100,000 rows, for the faults and for what Prometheus sees of it."""
+    with projects() as make:
+        project = make("test-compose-full", TOTAL_RECORDS="100000")
+        project.compose("build")
+        project.up()
+        yield project

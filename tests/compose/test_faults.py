@@ -16,7 +16,6 @@ from scheduled_load import Request, run
 
 from users.checker import Checker
 
-RECORDS = 100_000
 RATE = 50  # requests/s
 LONGEST = 5.0  # seconds that an answer may take
 RECOVERY = 2.0  # seconds from when PostgreSQL accepts connections to the first answer from it
@@ -87,11 +86,8 @@ def wait_for_replica(project):
 
 
 @pytest.fixture(scope="module")
-def started(make_project):
-    project = make_project("test-compose-faults", TOTAL_RECORDS=str(RECORDS))
-    project.compose("build")
-    project.up()
-    return Service(project)
+def started(full_project):
+    return Service(full_project)
 
 
 @pytest.fixture
