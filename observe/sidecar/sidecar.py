@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -78,5 +78,6 @@ def _network() -> tuple[int, int]:
 if __name__ == "__main__":
     registry = CollectorRegistry()
     registry.register(Container())
+    ProcessCollector(registry=registry)  # what it takes itself
     _, thread = start_http_server(PORT, registry=registry)
     thread.join()
