@@ -1,5 +1,6 @@
 """Prometheus beside the loaded stack: everybody answers it, and every panel and rule has data."""
 
+import json
 import math
 import re
 from contextlib import suppress
@@ -16,7 +17,12 @@ SIDECARS = [f"{name}-sidecar" for name in ("db", "redis", *REPLICAS, "nginx")]
 EXPORTERS = ["nginx-exporter", "postgres-exporter", "redis-exporter"]
 OBSERVERS = ["prometheus", *EXPORTERS, *SIDECARS]  # no registry here has Grafana
 PROFILES = ["--profile", "observe", "--profile", "simulate"]
-USERS = {"user_count": 10, "spawn_rate": 10, "host": "http://nginx:8080"}
+USERS = {
+    "user_classes": "RandomLocations",
+    "user_count": 20,
+    "spawn_rate": 20,
+    "host": "http://nginx:8080",
+}
 METRIC = re.compile(r"\b(?:up|(?:job|instance):\w+:\w+|(?:weather|locust)_\w+)\b")
 ENOUGH = 60  # seconds until everything was asked twice and the rules ran
 
@@ -41,7 +47,7 @@ def prometheus(project):
 
 def workers(page):
     with suppress(OSError), urlopen(f"{page}/stats/requests", timeout=10) as answer:
-        return b'"ready"' in answer.read()
+        return json.load(answer).get("workers")
 
 
 def without_data(prometheus, expressions):
