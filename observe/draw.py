@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dashboards import FOLDER, Prometheus, load, queries
 from matplotlib.axes import Axes
 
-from dashboards import FOLDER, Prometheus, load, queries
 from lab.charts import SERIES, Chart
 
 COLUMNS = 2

@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from polling import poll
-
 from dashboards import FOLDER, Prometheus, load, queries
+from polling import poll
 
 REPLICAS = ("flask", "flask_replica_1", "flask_replica_2")
 SIDECARS = [f"{name}-sidecar" for name in ("db", "redis", *REPLICAS, "nginx")]

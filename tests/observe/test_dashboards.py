@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from dashboards import FOLDER, LABEL_VALUES, load
 
 ROOT = Path(__file__).parents[2]
