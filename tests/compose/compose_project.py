@@ -50,6 +50,10 @@ class Project:
             logs = self.compose("logs", "--tail", "20", check=False).stdout
             pytest.fail(f"up failed: {result.stderr[-2000:]}\n{logs[-6000:]}")
 
+    def down(self):
+        """Remove everything, with the volumes."""
+        self.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
+
     def inspect(self, service):
         container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
         return json.loads(subprocess.check_output(["docker", "inspect", container]))[0]

@@ -17,7 +17,7 @@ def projects():
 
     yield make
     for project in made:
-        project.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
+        project.down()
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def make_project(docker_engine):
         yield make
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def full_project(docker_engine):
-    """The whole stack with 100,000 rows, for the faults and for what Prometheus sees of it."""
+    """The whole stack with 100,000 rows, for test_faults.py and then test_observe.py."""
     with projects() as make:
         project = make("test-compose-full", TOTAL_RECORDS="100000")
         project.compose("build")

@@ -32,7 +32,8 @@ def project(full_project):
     full_project.compose(*PROFILES, "build", *built)
     started = [*OBSERVERS, "locust", "locust-worker"]
     full_project.compose(*PROFILES, "up", "--detach", *started)
-    return full_project
+    yield full_project
+    full_project.down()  # nobody needs it after this, and the tests that run alone want all cores
 
 
 @pytest.fixture(scope="module")
