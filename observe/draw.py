@@ -11,8 +11,9 @@ from typing import Any
 
 from dashboards import FOLDER, Prometheus, load, queries
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from lab.charts import SERIES, Chart
+from lab.charts import DASHES, Chart
 
 COLUMNS = 2
 STEP = 5  # seconds; one scrape
@@ -37,8 +38,10 @@ def draw(prometheus: Prometheus, name: str, minutes: float, path: Path) -> None:
     end = time.time()
     for axis, panel in zip(chart.axes.flat, panels, strict=False):
         axis.set_title(panel["title"])
+        axis.set_xlabel("seconds")
         axis.set_ylabel(UNITS[panel["fieldConfig"]["defaults"]["unit"]])
         right = _named_on_the_right(panel)
+        lines = []
         for query in queries({"panels": [panel]}, variables):
             start = end - 60 * minutes
             answer = prometheus.get(
@@ -49,11 +52,10 @@ def draw(prometheus: Prometheus, name: str, minutes: float, path: Path) -> None:
                 scale.set_ylabel(query.legend)
                 scale.grid(visible=False)
             for series in answer["result"]:
-                _line(chart, scale, query.legend, series, start)
+                lines.append(_line(scale, query.legend, series, start, len(lines)))
+                chart.tip(lines[-1], [lines[-1].get_label()])
             scale.set_ylim(bottom=0)
-        axis.set_xlabel("seconds")
-        if len(axis.lines) <= len(SERIES) * 2:
-            axis.legend(fontsize=7)
+        axis.legend(handles=lines, fontsize=7, loc="upper left")
     chart.save(path, f"{dashboard['title']}: {dashboard['description']}")
 
 
@@ -62,12 +64,13 @@ def _named_on_the_right(panel: dict[str, Any]) -> set[str]:
     return {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
 
 
-def _line(chart: Chart, axis: Axes, legend: str, series: dict[str, Any], start: float) -> None:
+def _line(axis: Axes, legend: str, series: dict[str, Any], start: float, index: int) -> Line2D:
     label = re.sub(r"{{(\w+)}}", lambda match: series["metric"].get(match[1], ""), legend)
     seconds = [at - start for at, _ in series["values"]]
     values = [float(value) for _, value in series["values"]]
-    (line,) = axis.plot(seconds, values, label=label, linewidth=1.3)
-    chart.tip(line, [label])
+    dash = DASHES[index % len(DASHES)]
+    (line,) = axis.plot(seconds, values, dash, color=f"C{index}", label=label, linewidth=1.3)
+    return line
 
 
 if __name__ == "__main__":
