@@ -41,20 +41,23 @@ def draw(prometheus: Prometheus, name: str, minutes: float, path: Path) -> None:
         axis.set_xlabel("seconds")
         axis.set_ylabel(UNITS[panel["fieldConfig"]["defaults"]["unit"]])
         right = _named_on_the_right(panel)
-        lines = []
+        lines, scales = [], [axis]
         for query in queries({"panels": [panel]}, variables):
             start = end - 60 * minutes
             answer = prometheus.get(
                 "query_range", query=query.expr, start=start, end=end, step=STEP
             )
-            scale = axis.twinx() if query.legend in right else axis
-            if scale is not axis:
+            scale = axis
+            if query.legend in right:
+                scale = axis.twinx()
                 scale.set_ylabel(query.legend)
                 scale.grid(visible=False)
+                scales.append(scale)
             for series in answer["result"]:
                 lines.append(_line(scale, query.legend, series, start, len(lines)))
                 chart.tip(lines[-1], [lines[-1].get_label()])
-            scale.set_ylim(bottom=0)
+        for scale in scales:
+            scale.set_ylim(bottom=0)  # ends autoscaling, so after the last line
         axis.legend(handles=lines, fontsize=7, loc="upper left")
     chart.save(path, f"{dashboard['title']}: {dashboard['description']}")
 
