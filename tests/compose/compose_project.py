@@ -58,6 +58,15 @@ class Project:
         container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
         return json.loads(subprocess.check_output(["docker", "inspect", container]))[0]
 
+    def network(self, name):
+        """What Docker calls a network of the project."""
+        return f"{self.env['COMPOSE_PROJECT_NAME']}_{name}"
+
+    def address(self, service, network):
+        """IPv4 address of a container in one of its networks."""
+        networks = self.inspect(service)["NetworkSettings"]["Networks"]
+        return networks[self.network(network)]["IPAddress"]
+
     def exec(self, service, *command, check=True):
         return self.compose("exec", "-T", service, *command, check=check)
 

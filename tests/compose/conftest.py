@@ -4,34 +4,36 @@ from contextlib import contextmanager
 
 import pytest
 from compose_project import Project
+from service import Service
+
+RECORDS = 100_000
 
 
 @contextmanager
-def projects():
+def removed_projects():
     """Makes Compose projects that are removed with their volumes, whatever happens."""
-    made = []
+    projects = []
 
     def make(name, **settings):
-        made.append(Project(name, **settings))
-        return made[-1]
+        projects.append(Project(name, **settings))
+        return projects[-1]
 
     yield make
-    for project in made:
+    for project in projects:
         project.down()
 
 
 @pytest.fixture(scope="module")
 def make_project(docker_engine):
-    """Compose projects for the tests of one file."""
-    with projects() as make:
+    with removed_projects() as make:
         yield make
 
 
-@pytest.fixture(scope="session")
-def full_project(docker_engine):
-    """The whole stack with 100,000 rows, for test_faults.py and then test_observe.py."""
-    with projects() as make:
-        project = make("test-compose-full", TOTAL_RECORDS="100000")
+@pytest.fixture(scope="package")
+def started(docker_engine):
+    """A running stack for the drills."""
+    with removed_projects() as make:
+        project = make("test-compose-faults", TOTAL_RECORDS=str(RECORDS))
         project.compose("build")
         project.up()
-        yield project
+        yield Service(project)

@@ -27,13 +27,13 @@ ENOUGH = 60  # seconds until everything was asked twice and the rules ran
 
 
 @pytest.fixture(scope="module")
-def project(full_project):
-    built = ["prometheus", "db-sidecar", "locust"]
-    full_project.compose(*PROFILES, "build", *built)
-    started = [*OBSERVERS, "locust", "locust-worker"]
-    full_project.compose(*PROFILES, "up", "--detach", *started)
-    yield full_project
-    full_project.down()  # nobody needs it after this, and the tests that run alone want all cores
+def project(started):
+    """The stack of the drills, with Prometheus and Locust; this is the last file that needs it."""
+    project = started.project
+    project.compose(*PROFILES, "build", "prometheus", "db-sidecar", "locust")
+    project.compose(*PROFILES, "up", "--detach", *OBSERVERS, "locust", "locust-worker")
+    yield project
+    project.down()  # the tests that run alone want all cores
 
 
 @pytest.fixture(scope="module")

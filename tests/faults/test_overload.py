@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import statistics
 import time
 from contextlib import nullcontext
 
@@ -16,6 +17,8 @@ from users.tally import PATIENCE
 
 FACTORS = (1.5, 2, 5) if FULL else (5,)
 CLOSED, OPEN = 64, 4000  # connections
+THINK = 1.5  # seconds, on average
+ARRIVAL = 5  # seconds
 REFUSED = 2.2  # seconds from sending a request to its refusal
 DECIDED = 0.25  # seconds nginx takes to refuse, for 99 % of what it refuses
 REFUSAL = re.compile(r'" 503 \d+ time=([\d.]+) \S+ upstream=flask ')  # no replica was asked
@@ -67,6 +70,29 @@ def test_overload(stack, flood, drill, rows, lasting, caches, factor):
     assert per_core >= lasting(0.5, 0.8)
     assert in_time(decided, DECIDED)
     assert in_time(overload.slowest_refusal, REFUSED)
+
+
+def test_twice_the_users(stack, flood, rows, lasting):
+    """Users who think: each refused one comes back after 1 to 2 s, and so do all others."""
+    cores = len(os.sched_getaffinity(0))
+    flood(lasting(1, 5), connections=CLOSED, hot=0.5).run()  # the caches fill
+    before = flood(lasting(2, 10), connections=CLOSED, hot=0.5).run()
+    users = round(2 * capacity(before) * THINK)
+    load = flood(
+        ARRIVAL + lasting(4, 30), connections=users, arrival=ARRIVAL, think=True, hot=0.5
+    ).run()
+    after = flood(lasting(2, 10), connections=CLOSED, hot=0.5).run()
+    peak = capacity(before, after)
+    goodput = statistics.mean(load.goodput()[ARRIVAL + 1 : -1])
+    share = goodput / peak
+    per_core = share * (cores - before.cpu) / (cores - load.cpu)
+    rows.append(
+        load.row(
+            f"{users:,} users, twice the limit: {share:.0%} of {peak:.0f}/s,"
+            f" {per_core:.0%} per core, generator {before.cpu:.2f} and {load.cpu:.2f} cores"
+        )
+    )
+    assert per_core >= lasting(0.4, 0.7)  # 0.77 to 1.07: they come in waves
 
 
 class Refusals:
