@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 # A room is a folder with packages of its own; tests/ has a folder for each, too.
-ROOMS := flask data-populator data-query simulate local tests
+ROOMS := flask data-populator data-query simulate observe/sidecar local tests
 LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
 # Where experiments and benchmarks find the packages that they draw on.
@@ -36,7 +36,14 @@ down: ## stop the stack, keep the data
 	  kill "$$(cat $$lock)"; \
 	  flock $$lock true; \
 	fi
-	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose down; fi
+	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose --profile simulate --profile observe down; fi
+
+.PHONY: observe
+observe: ## add Prometheus and Grafana to the stack in containers
+	@docker compose --profile observe up --build --wait
+	@for service in grafana:3000 prometheus:9090; do \
+	  echo "$${service%:*} http://$$(docker compose --profile observe port "$${service%:*}" "$${service#*:}")"; \
+	done
 
 .PHONY: local
 local: .venv/.local ## start the stack as plain processes, without Docker, until Ctrl-C
@@ -102,7 +109,7 @@ lint: .venv/.tests ## check the style of Python, shell and Dockerfiles
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
-	.venv/bin/hadolint */Dockerfile
+	.venv/bin/hadolint */Dockerfile */*/Dockerfile
 
 # --strict: a package that PyPI knows nothing about is a failure, not "no known vulnerabilities".
 .PHONY: audit

@@ -131,6 +131,7 @@ def printed():
             "nginx",
             "simulate",
             "local",
+            "observe",
             "terraform",
         )
         for suffix in ("py", "sh", "tf", "conf", "html")
