@@ -1,7 +1,6 @@
 """The report, made from results of synthetic stacks whose behaviour is known."""
 
 import csv
-import json
 import re
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from synthetic import SyntheticStack, capacity_searches, cell, keep, probe, search
+from synthetic import SyntheticStack, capacity_searches, cell, keep, point, probe, search
 
 from lab import findings, report, results, text
 from lab.results import Estimate
@@ -228,9 +227,11 @@ def test_a_coarse_run_says_so(tmp_path, markdown):
 
 
 def test_tiers_and_failures_and_cpu_add_up():
-    window = SyntheticStack(refused=0.25).window(1000)
-    assert sum(results.tiers(window).values()) == pytest.approx(100)
-    assert results.tiers(window)["refused or wrong"] == pytest.approx(25, abs=0.1)
+    found = point(SyntheticStack(refused=0.25), 1000)
+    window = found["window"]
+    assert sum(results.tiers(found).values()) == pytest.approx(100)
+    assert results.tiers(found)["memory"] == pytest.approx(75, abs=0.1)
+    assert results.tiers(found)["refused or wrong"] == pytest.approx(25, abs=0.1)
     assert sum(results.failures(window).values()) == pytest.approx(25, abs=0.1)
     busy = results.machine(cell(), cores=2)
     assert sum(busy.values()) == pytest.approx(100)
@@ -285,19 +286,21 @@ def test_what_users_take_in_cores():
     assert row[1:] == ["1.67", "3.33", "0", "0", "0.667", "0", "5"]
 
 
-def test_csv_and_json_have_every_cell_and_probe(folder):
+def test_the_csv_files_have_every_cell_probe_and_capacity(folder):
     with (folder / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 13
     assert {row["invalid"] for row in rows} == {"", "generator used 99 % CPU"}
     assert float(rows[0]["window.p95_ms"]) > 0
-    with (folder / "searches.csv").open() as file:
+    with (folder / "probes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    everything = json.loads((folder / "all.json").read_text())
-    assert len(rows) == sum(len(search["probes"]) for search in everything["searches"])
+    assert len(rows) == sum(len(search["probes"]) for search in capacity_searches())
     assert rows[0]["lever"] == "default settings"
-    assert len(everything["cells"]) == 13
-    assert len(everything["capacity"]) == 10 * 4
+    assert rows[0]["replicas.pool.limit.max"] == "45"
+    with (folder / "capacities.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 * 4
+    assert float(rows[0]["users.low"]) < float(rows[0]["users.mean"])
 
 
 def test_two_folders_side_by_side(tmp_path):
