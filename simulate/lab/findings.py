@@ -64,11 +64,11 @@ def _reservations(run: Run) -> list[str]:
 
 def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
     """Of how many settings the second carries more or fewer users than the first."""
-    sides = dict.fromkeys(("more", "fewer", "no difference found", "unknown"), 0)
+    sides = dict.fromkeys(("more", "fewer", "no difference found", "no interval"), 0)
     for pair in pairs:
         low = pair.ratio.low if pair.ratio else None
         if low is None:
-            side = "unknown"
+            side = "no interval"
         elif pair.ratio.undecided:
             side = "no difference found"
         else:
@@ -159,9 +159,13 @@ def _at_the_database(replicas: Mapping[str, Any]) -> str:
         return "No replica told of its connections."
     if not pool["limit"]["max"]:
         return f"{digits(replicas['opened_per_second'])} connections to PostgreSQL a second."
+    if not replicas["waits"]:
+        return "PostgreSQL is not asked."
+    waiting = pool["waiting"]["max"]
     return (
-        f"{count(pool['in_use']['max'])} of {count(pool['limit']['max'])} connections to "
-        f"PostgreSQL are in use at most, and {count(pool['waiting']['max'])} requests wait for one."
+        f"Of {count(pool['limit']['max'])} connections to PostgreSQL at most "
+        f"{count(pool['in_use']['max'])} are in use, and "
+        f"{f'up to {count(waiting)} requests wait' if waiting else 'no request waits'} for one."
     )
 
 

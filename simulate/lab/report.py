@@ -92,7 +92,7 @@ def compare(folders: tuple[Path, Path]) -> Path:
     sections = [
         Section(
             "How many users each setting carries",
-            [words.CAPACITY, words.COMPARE],
+            [f"{words.CAPACITY} {words.COMPARE}"],
             tables=[tables.side_by_side(names, pairs)],
             charts=[chart],
         ),
@@ -113,7 +113,7 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
     if table:
         yield Section(
             "How many users each setting carries",
-            [words.CAPACITY],
+            [f"{words.CAPACITY} {words.FACTOR}"],
             tables=[tables.capacity(table, run.patterns)],
             charts=some("capacity"),
         )
@@ -174,9 +174,9 @@ def _draw(
 ) -> dict[str, Chart]:
     """Those charts that the run has numbers for, by name."""
     cores = run.plan["machine"]["cores"]
+    rows, _ = results.as_rows(run.capacities, run.patterns)
     users = {
-        lever: {pattern: found.users for pattern, found in row.items()}
-        for lever, row in run.capacities.items()
+        name: {column: found.users for column, found in row.items()} for name, row in rows.items()
     }
     first = next(iter(loads), None)
     reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
@@ -233,7 +233,8 @@ def _draw(
 def _each(
     panels: Panels, parts: Callable[[Point], Mapping[str, float]]
 ) -> dict[str, dict[str, Mapping[str, float]]]:
-    """The parts of each point that has any."""
+    """The parts of each point that has any; without patterns that a single lever was put under."""
+    panels = {name: levers for name, levers in panels.items() if len(levers) > 1} or panels
     split = {
         name: {lever: row for lever, point in levers.items() if any((row := parts(point)).values())}
         for name, levers in panels.items()

@@ -161,6 +161,24 @@ def capacities(searches: Sequence[Search]) -> dict[str, dict[str, Capacity]]:
     return table
 
 
+def as_rows(
+    table: Mapping[str, Mapping[str, Capacity]], patterns: Sequence[str]
+) -> tuple[Mapping[str, Mapping[str, Capacity]], Sequence[str]]:
+    """A table's rows and columns, by default lever and pattern.
+
+    Where most fields would be empty there is one column, and what is not of its pattern says so.
+    """
+    if all(row.keys() == set(patterns) for row in table.values()):
+        return table, patterns
+    column = f"{patterns[0]} users"
+    rows = {
+        lever if pattern == patterns[0] else f"{lever}, {pattern} users": {column: found}
+        for lever, row in table.items()
+        for pattern, found in row.items()
+    }
+    return rows, [column]
+
+
 def _around(search: Search) -> tuple[Point | None, Point | None]:
     """The probes next to a search's result: the last that held, the first that did not.
 

@@ -192,7 +192,8 @@ def _probe(
     )
     arrival = recording.between(loop.lines, stretch.begins, stretch.arrived)
     found = {"users": users, **window(loop, stretch.starts, stretch.ends)}
-    found["arrival"] = recording.summary(arrival)
+    summary = recording.summary(arrival)
+    found["arrival"] = {name: summary[name] for name in ("sent", "failed", "failures")}
     present = found["window"]["fewest_users"]
     absent = [f"{present} of {users} users were there"] if present < users else []
     missed = judge.missed(found["window"])

@@ -18,8 +18,8 @@ import numpy as np
 FIRST_PROBE = 2000  # users
 GROWTH = 2.0  # from probe to probe, until one holds and one does not
 FEWEST = 10  # users; fewer are not tried
-NOISE = 0.04  # by which the capacity moves from probe to probe, relative standard deviation
-LAPSES = 0.01  # of the probes tell nothing, on either side: the machine was busy otherwise
+NOISE = 0.05  # by which the capacity moves from probe to probe, relative standard deviation
+LAPSES = 0.005  # of the probes tell nothing, on either side: the machine was busy otherwise
 MOST_PROBES = 20
 STEP = 0.002  # of the capacities that are told apart, relative
 

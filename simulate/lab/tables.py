@@ -20,13 +20,13 @@ class Table:
 
 def capacity(table: Mapping[str, Mapping[str, Capacity]], patterns: Sequence[str]) -> Table:
     """The headline: users by lever and pattern, and below them the factor to the reference."""
+    shown, columns = results.as_rows(table, patterns)
     rows = []
-    for lever, row in table.items():
-        reference = next(iter(row.values())).reference
-        name = lever if reference == lever else f"{lever}\nagainst {reference}"
-        cells = [_capacity(row[pattern]) if pattern in row else "-" for pattern in patterns]
-        rows.append([name, *cells])
-    return Table(["lever", *patterns], rows)
+    for name, row in shown.items():
+        first = next(iter(row.values()))
+        against = f"\nagainst {first.reference}" if first.reference != first.lever else ""
+        rows.append([name + against, *(_capacity(row[column]) for column in columns)])
+    return Table(["lever", *columns], rows)
 
 
 def _capacity(found: Capacity) -> str:

@@ -8,10 +8,10 @@ PROMISE = (
 CAPACITY = (
     "The most users with which p95 of the right answers is at most 250 ms and 99.9 % of all "
     "requests are answered right within 2 s, from the end of the arrival on; with the 95 % "
-    "interval over the repeats. Below it x times the users of the setting it stands against. An "
-    'arrow in the chart, and "at least", say that a search ended at the limit of the generator '
-    "or of the plan."
+    'interval over the repeats. An arrow in the chart, and "at least", say that a search ended at '
+    "the limit of the generator or of the plan."
 )
+FACTOR = "Below it stands x times the users of the setting it is measured against."
 COMPARE = "The last column is the second against the first, with its 95 % interval; 1 is the same."
 LEVERS = (
     "One setting is moved at a time. CPU is that of the busiest moment that still kept the service "

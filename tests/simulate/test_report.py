@@ -78,6 +78,18 @@ def test_the_capacity_table_has_users_intervals_and_factors(markdown):
     assert "<br>x 0.42 [" in rows["cache off, pool off<br>against cache off"][0]  # 0.25 / 0.6
 
 
+def test_patterns_of_one_lever_alone_have_rows_of_their_own(tmp_path):
+    searches = [search("1 replica"), search(), search(pattern="zipf", capacity=9000)]
+    shown = section(write(tmp_path, searches), "How many users each setting carries")
+    assert [row[0] for row in shown if row[0][0] != "-"] == [
+        *("lever", "default settings", "default settings, zipf users"),
+        "1 replica<br>against default settings",
+    ]
+    assert shown[0][1:] == ["random users"]
+    assert shown[3][1].startswith(("8,", "9,"))
+    assert len(tips(tmp_path / "demand.svg")) == 2 * 5, "of the pattern that has two levers"
+
+
 def test_the_capacity_of_one_search_has_no_interval(tmp_path):
     rows = section(write(tmp_path, [search()], kind="quick"), "How many users each setting carries")
     assert re.fullmatch(r"[23],\d{3}", rows[2][1])
@@ -236,6 +248,27 @@ def test_tiers_and_failures_and_cpu_add_up():
     busy = results.machine(cell(), cores=2)
     assert sum(busy.values()) == pytest.approx(100)
     assert busy["idle"] == 20
+
+
+def test_connections_are_what_the_replicas_say(tmp_path):
+    full = search("cache off", tier="uncached")
+    for one in full["probes"]:
+        one["replicas"]["pool"]["waiting"]["max"] = 7
+        one["replicas"]["flights_joined"] = 1234
+    off = search("cache off, pool off", tier="uncached")
+    for one in off["probes"]:
+        one["replicas"]["pool"]["limit"]["max"] = 0
+        one["replicas"]["opened_per_second"] = 123.4
+    shown = write(tmp_path, [search(), full, off])
+    assert (
+        "Of 45 connections to PostgreSQL at most 19 are in use, and up to 7 requests wait" in shown
+    )
+    assert "\n- **default settings**: " in shown
+    assert "memory 100 %. PostgreSQL is not asked." in shown
+    assert "123 connections to PostgreSQL a second." in shown
+    rows = {row[0]: row[2:] for row in section(shown, "Connections to PostgreSQL")}
+    assert rows["cache off"][1:5] == ["19", "19", "45", "7"]
+    assert (rows["cache off"][-1], rows["cache off, pool off"][6]) == ("1,234", "123")
 
 
 def test_who_refused_is_told_by_phase(markdown):
