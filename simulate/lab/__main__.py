@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--starts", nargs="+", choices=("warm", "cold"), default=["warm"], help="of cells (warm)"
     )
     parser.add_argument("--list", action="store_true", help="print what would be measured and stop")
-    parser.add_argument("--seconds", type=_count, help="measured seconds (5; quick: 3; cells: 60)")
+    parser.add_argument("--seconds", type=_count, help="measured seconds (4; quick: 3; cells: 60)")
     parser.add_argument("--warm-up", type=_count, default=10, help="seconds before, in cells (10)")
     parser.add_argument("--spawn-rate", type=_count, default=100, help="users/s, in cells (100)")
     parser.add_argument(
@@ -147,7 +147,7 @@ def _complete(options: argparse.Namespace) -> None:
         for lever in options.levers
         for pattern in patterns or (PATTERNS if capacity and lever == DEFAULT else ["random"])
     ]
-    seconds = LONG_SECONDS if options.long else {"capacity": 5, "quick": 3}.get(options.kind, 60)
+    seconds = LONG_SECONDS if options.long else {"capacity": 4, "quick": 3}.get(options.kind, 60)
     options.seconds = options.seconds or seconds
 
 
