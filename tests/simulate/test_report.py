@@ -268,6 +268,7 @@ def test_connections_are_what_the_replicas_say(tmp_path):
     assert "123 connections to PostgreSQL a second." in shown
     rows = {row[0]: row[2:] for row in section(shown, "Connections to PostgreSQL")}
     assert rows["cache off"][1:5] == ["19", "19", "45", "7"]
+    assert rows["default settings"][1:5] == ["0", "15", "45", "0"]
     assert (rows["cache off"][-1], rows["cache off, pool off"][6]) == ("1,234", "123")
 
 
