@@ -12,8 +12,9 @@ from hdrh.histogram import HdrHistogram
 # time), nginx's do not; wrong: what no test of the stack should see; network: no complete answer;
 # late: right, but after PATIENCE.
 FAILURES = ("nginx", "pool", "database", "time", "wrong", "network", "late")
-# Who gave the right answers; refused is everything else, so that all requests are in one of them.
-TIERS = ("edge", "cached", "computed", "uncached", "refused")
+# Who gave the right answers: nginx's cache or a replica, which counts its own tiers (/metrics);
+# refused is everything else, so that all requests are in one of them.
+TIERS = ("edge", "origin", "refused")
 PATIENCE = 2.0  # seconds; nobody waits longer for an answer, and the stack's own budget is as long
 LONGEST = 60_000_000  # us; what takes longer counts as that
 PERCENTILES = {"p50_ms": 50, "p95_ms": 95, "p99_ms": 99, "p999_ms": 99.9}
@@ -97,7 +98,7 @@ class Tally:
             self.errors[str(error)] += 1
             return
         self.times.record(seconds)
-        self.tiers[_tier(headers)] += 1
+        self.tiers["edge" if headers.get("X-Edge-Cache") == "hit" else "origin"] += 1
         if seconds <= PATIENCE:
             self.good += 1
         else:
@@ -125,15 +126,6 @@ def _culprit(response: Response | None, replica: str | None) -> str:
     if response.status_code == 200:
         return "wrong"
     return response.headers.get("X-Refused-By") or ("wrong" if replica else "nginx")
-
-
-def _tier(headers: Mapping[str, str]) -> str:
-    """Who gave a right answer."""
-    if headers.get("X-Edge-Cache") == "hit":
-        return "edge"
-    return {"hit": "cached", "stale": "cached", "miss": "computed"}.get(
-        headers.get("X-Cache"), "uncached"
-    )
 
 
 def add_up(lines: Iterable[Mapping[str, Any]]) -> Tally:
