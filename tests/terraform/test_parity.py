@@ -64,6 +64,11 @@ DIFFERENCES = {
         None,
         "Fargate has no such option; capabilities are dropped and the user is not root",
     ),
+    ("prometheus", "jobs"): (
+        {"flask", "nginx", "postgres", "redis", "sidecar", "locust", "prometheus"},
+        {"flask", "nginx"},
+        "CloudWatch has the metrics of RDS, ElastiCache and the containers by itself",
+    ),
     ("redis", "engine"): (
         "redis:8-alpine",
         "valkey:8.0",
@@ -318,6 +323,13 @@ def test_metrics_harm_neither_requests_nor_the_other_containers(life, sidecars):
         always = [c for c in definition["containerDefinitions"] if c["name"] != "data-query"]
         gate = 256 if service == "flask" else 0
         assert sum(c["memory"] for c in always) + gate + 128 == int(definition["memory"])
+
+
+def test_same_metrics(sidecars):
+    configuration = yaml.safe_load((ROOT / "observe/prometheus/prometheus.yml").read_text())
+    jobs = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
+    assert (jobs, set(sidecars)) == difference("prometheus", "jobs")
+    assert sidecars["nginx"][0]["image"] == COMPOSE["nginx-exporter"]["image"]
 
 
 def test_no_service_may_write_but_the_populator(life):
