@@ -141,7 +141,7 @@ def _search(
             return outcome
 
         first, growth = begin
-        most, bound = _most_users(plan)
+        most, bound = most_users(plan)
         capacity = Search(
             probe, precision=plan.precision, most=most, first=first, growth=growth
         ).run()
@@ -158,7 +158,7 @@ def _search(
     }
 
 
-def _most_users(plan: Plan) -> tuple[int, str]:
+def most_users(plan: Plan) -> tuple[int, str]:
     """That a search may try, and what says so."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     open_at_most = plan.processes * (files - FILES_KEPT)

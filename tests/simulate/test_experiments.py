@@ -29,7 +29,7 @@ from lab.plan import (
     sessions,
     shuffle,
 )
-from lab.run import Results, report_problems
+from lab.run import Results, most_users, report_problems
 
 ROOT = Path(__file__).parents[2]
 EDGE = "edge cache on"
@@ -294,6 +294,14 @@ def test_a_setting_in_words_and_as_variables():
     assert small.environ["POOL_MINCONN"] == small.environ["POOL_MAXCONN"] == "1"
     assert LEVERS[DEFAULT].environ["POOL_MINCONN"] == "5"
     assert (small.environ["CACHE"], small.environ["FLASK_REPLICAS"]) == ("off", "1")
+
+
+def test_a_search_has_as_many_users_as_files_may_be_open(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
+    most, bound = most_users(replace(A_PLAN, processes=2))
+    assert (most, bound) == (7992, "open files: ulimit -Hn is 4,096, and each user is one")
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 1_048_576))
+    assert most_users(A_PLAN) == (12_000, "--most-users 12000")
 
 
 def test_each_repeat_has_an_order_of_its_own_that_the_seed_decides():
