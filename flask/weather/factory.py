@@ -104,9 +104,8 @@ def _version_static_files(app: Flask) -> None:
         return f"{app.static_url_path}/{name}?v={versions[name]}"
 
     def max_age(name: str | None) -> int | None:
-        version = read_arguments(request.environ).get(
-            "v"
-        )  # after None Flask asks again, with the whole path
+        version = read_arguments(request.environ).get("v")
+        # after None Flask asks again, with the whole path
         return STATIC_MAX_AGE if version and version == versions.get(name) else None
 
     app.jinja_env.globals["static_url"] = static_url
