@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from databases import Databases, postgres_server
+from drill import FULL, Row
 from stacks import running_stack
 from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
+TABLE = pytest.StashKey[list[Row]]()
 STACK_ROWS = 200_000
 GROUPS = {  # tests that run one after the other in one process; so does each other file
     "tests/terraform/test_apply.py": "deployment",  # 5 minutes, most of them pauses
@@ -112,3 +114,33 @@ def stack():
     """The whole local stack with 200,000 rows, started once."""
     with running_stack(TOTAL_RECORDS=STACK_ROWS) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def lasting():
+    """Chooses between what a number of a drill is in CI and in a full run.
+
+    In CI faults last seconds and times have no limit: what counts is who was answered, and how.
+    """
+    return lambda short, long: long if FULL else short
+
+
+@pytest.fixture
+def rows(request):
+    """The lines of the table that `make faults` ends with."""
+    return request.config.stash.setdefault(TABLE, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(TABLE, [])
+    if not rows:
+        return
+    terminalreporter.section("fault drills")
+    width = max(len(row.fault) for row in rows)
+    write = terminalreporter.write_line
+    write(f"{'fault':{width}}  requests  failed  wrong  p99 [ms]  recovery [s]")
+    for row in rows:
+        write(
+            f"{row.fault:{width}}  {row.requests:8}  {row.failed:6}  {row.wrong:5}"
+            f"  {row.p99 * 1000:8.0f}  {row.recovery:12.1f}"
+        )

@@ -10,9 +10,9 @@ from urllib.request import Request, urlopen
 import pytest
 from databases import POWERS, REFUSED
 from polling import poll
+from service import REPLICAS
 
 JOBS = ["data-populator", "data-query"]
-REPLICAS = ["flask", "flask_replica_1", "flask_replica_2"]
 LONG_RUNNING = ["db", "redis", *REPLICAS, "nginx"]
 RECORDS = 10_000
 

@@ -1,97 +1,21 @@
 """Replicas, Redis and PostgreSQL killed, replaced and restarted while requests come in."""
 
-import itertools
-import json
-import random
 import subprocess
 import time
-from contextlib import contextmanager
 from datetime import datetime
-from threading import Thread
 
 import pytest
 from drill import in_time
 from polling import poll
-from scheduled_load import Request, run
+from service import failed, location
 
-from users.checker import Checker
-
-RECORDS = 100_000
-RATE = 50  # requests/s
-LONGEST = 5.0  # seconds that an answer may take
 RECOVERY = 2.0  # seconds from when PostgreSQL accepts connections to the first answer from it
 CACHE_RECOVERY = 5.0  # seconds from Redis' restart to the first answer kept in it
 REPLICA = "flask_replica_1"
-HOT = 3  # locations that are asked for again and again
-TRUTH = """
-SELECT json_object_agg(location, json_build_array(average, records)) FROM (
-  SELECT location, avg(temperature) AS average, count(*) AS records FROM weather_data GROUP BY 1)
-"""
-
-
-class Service:
-    """The running stack, what it must answer, and locations nobody has asked for yet."""
-
-    def __init__(self, project):
-        self.project = project
-        psql = ["psql", "-At", "-U", "weather", "-d", "weather", "-c", TRUTH]
-        truth = json.loads(project.exec("db", *psql).stdout)
-        self._checker = Checker(truth)
-        names = random.Random(0).sample(list(truth), len(truth))
-        self.hot, self._fresh = names[:HOT], iter(names[HOT:])
-        self._turns = itertools.count()
-
-    def request(self, _number):
-        """In turn one for a hot location and one for a fresh one."""
-        turn = next(self._turns)
-        name = next(self._fresh) if turn % 2 else self.hot[turn // 2 % HOT]
-        body = json.dumps({"location": name}).encode()
-        return Request("POST", "/query", body, {"Content-Type": "application/json"})
-
-    @contextmanager
-    def loaded(self, seconds):
-        """Load from outside during these seconds; the list given has all samples at the end."""
-        samples = []
-        thread = Thread(
-            target=lambda: samples.extend(
-                run(self.project.url, self.request, RATE, seconds, timeout=2 * LONGEST)
-            )
-        )
-        thread.start()
-        try:
-            yield samples
-        finally:
-            thread.join()
-        for sample in samples:
-            assert sample.status in (200, 503), sample
-            assert in_time(sample.response_time, LONGEST), sample
-            if sample.status == 200:
-                assert not self._checker.problem(location(sample), sample.body), sample
-            else:
-                assert sample.headers["Retry-After"], sample
-
-    def last_log_lines(self):
-        return self.project.compose("logs", "--tail", "10").stdout
-
-
-def location(sample):
-    return json.loads(sample.request.body)["location"]
-
-
-def failed(samples):
-    return [sample for sample in samples if sample.status != 200]
 
 
 def wait_for_replica(project):
     poll(lambda: project.serving() == REPLICA, 30)
-
-
-@pytest.fixture(scope="module")
-def started(make_project):
-    project = make_project("test-compose-faults", TOTAL_RECORDS=str(RECORDS))
-    project.compose("build")
-    project.up()
-    return Service(project)
 
 
 @pytest.fixture
@@ -118,12 +42,8 @@ def test_a_crashed_replica_is_not_missed_and_comes_back_by_itself(service):
 
 def test_a_replaced_replica_is_found_at_its_new_address(service):
     project = service.project
-    frontnet = f"{project.env['COMPOSE_PROJECT_NAME']}_frontnet"
-
-    def address():
-        return project.inspect(REPLICA)["NetworkSettings"]["Networks"][frontnet]["IPAddress"]
-
-    before, image = address(), project.inspect(REPLICA)["Image"]
+    frontnet = project.network("frontnet")
+    before, image = project.address(REPLICA, "frontnet"), project.inspect(REPLICA)["Image"]
     with service.loaded(8) as samples:
         project.compose("rm", "--stop", "--force", REPLICA)
         # Something else takes the address that became free, or Docker would give it out again.
@@ -132,7 +52,7 @@ def test_a_replaced_replica_is_found_at_its_new_address(service):
         try:
             project.compose("up", "--detach", "--no-deps", REPLICA)
             wait_for_replica(project)
-            after = address()
+            after = project.address(REPLICA, "frontnet")
         finally:
             subprocess.run(["docker", "rm", "--force", squatter], check=True, capture_output=True)
     assert not failed(samples), service.last_log_lines()

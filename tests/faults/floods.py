@@ -2,11 +2,15 @@
 
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +21,7 @@ from users.tally import PATIENCE
 
 PROGRAM = Path(__file__).with_name("flood.py")
 SIMULATE = Path(__file__).parents[2] / "simulate"  # its users are the generator's
+BATCH = 100  # connections; a small burst
 LAST_ANSWERS = 60  # seconds for the answers that are still under way, and to write all down
 
 
@@ -108,10 +113,35 @@ class Flood:
         return Row(fault, len(self.answers), len(self.failed), 0, self.p99, recovery)
 
 
+def flood_maker(
+    url: str, averages: Mapping[str, tuple[Decimal, int]], folder: Path
+) -> Callable[..., Flood]:
+    """Makes generators of heavy load from their seconds and the options of flood.py."""
+    file = folder / "averages.json"
+    file.write_text(json.dumps({name: (float(a), n) for name, (a, n) in averages.items()}))
+    return partial(Flood, url, file)
+
+
 def burst(flood: Callable[..., Flood], connections: int, seconds: float, hot: float) -> Flood:
     """Each connection opens and asks once, all within these seconds."""
     rate = connections / seconds
     return flood(seconds, connections=connections, rate=rate, hot=hot).run()
+
+
+@contextmanager
+def held(address: tuple[str, int], number: int) -> Iterator[None]:
+    """Connections that have been asked once: nginx keeps them for 65 s."""
+    with ExitStack() as exits:
+        for _ in range(number // BATCH):
+            batch = [
+                exits.enter_context(socket.create_connection(address, timeout=5))
+                for _ in range(BATCH)
+            ]
+            for client in batch:
+                client.sendall(b"GET /health-check HTTP/1.1\r\nHost: x\r\n\r\n")
+            for client in batch:
+                assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        yield
 
 
 def capacity(*loads: Flood) -> float:

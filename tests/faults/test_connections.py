@@ -1,19 +1,15 @@
 """Thousands of connections: all that open at once are served, idle ones disturb nobody."""
 
-import socket
-from contextlib import ExitStack, contextmanager
-
 import psutil
 import scheduled_load
 from drill import HOT, Row, all_answered, in_time
-from floods import burst
+from floods import burst, held
 
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
 
 HELD = 10_000
 RATE = 100  # requests/s
 P99_LIMIT = 0.05  # seconds
-BATCH = 100  # connections; a small burst
 
 
 def test_a_thousand_at_once(flood, rows, witness):
@@ -21,22 +17,6 @@ def test_a_thousand_at_once(flood, rows, witness):
     rows.append(load.row("1,000 connections ask within 100 ms"))
     assert all_answered(load.failed, load.answers)
     witness.check()
-
-
-@contextmanager
-def held(address, number):
-    """Connections that have been asked once: nginx keeps them for 65 s."""
-    with ExitStack() as exits:
-        for _ in range(number // BATCH):
-            batch = [
-                exits.enter_context(socket.create_connection(address, timeout=5))
-                for _ in range(BATCH)
-            ]
-            for client in batch:
-                client.sendall(b"GET /health-check HTTP/1.1\r\nHost: x\r\n\r\n")
-            for client in batch:
-                assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
-        yield
 
 
 def processes(child):

@@ -5,40 +5,32 @@ import os
 import subprocess
 import sys
 from contextlib import closing
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 import pytest
 from databases import connect, sql_averages
 from drill import Questions, Witness, breakable_stack
+from growth import committed_truths
 from scheduled_load import Sample
 from stack import JOBS, ROOT
 
 JOB_LIMIT = 600  # seconds
 
-# What each location got by each batch of the growth; 0 stands for the rows it had before.
-PIECES = """
-SELECT location, width_bucket(id, batches), count(*), sum(temperature::numeric)
-FROM weather_data, (SELECT array_agg(lower(ids)::integer ORDER BY ids) AS batches
-                    FROM weather_load_batches WHERE lower(ids) > %s) AS growth
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
-
 
 class GrowthQuestions(Questions):
     """Right is what SQL says of the rows before and any of the whole batches that came since.
 
-    A batch commits as a whole, and the two streams commit in no order. A cached answer may be of
-    an earlier batch, so this does not prove an answer to be the newest.
+    A cached answer may be of an earlier batch, so this does not prove an answer to be the newest.
     """
 
-    def set_truths(self, truths: dict[str, set[tuple[float, int]]]) -> None:
+    def set_truths(self, truths: dict[str, set[tuple[Decimal, int]]]) -> None:
         """The possible averages and numbers of records of every location."""
         self._truths = truths
 
     def is_right(self, sample: Sample) -> bool:
         if sample.request.body is None:
             return super().is_right(sample)
-        answer = json.loads(sample.body)
+        answer = json.loads(sample.body, parse_float=Decimal)
         truth = answer["average_temperature"], answer["records"]
         return truth in self._truths[self.location(sample.request)]
 
@@ -70,7 +62,7 @@ def test_a_table_grows_while_it_is_served(stack, drill, questions, initial_rows)
         for room, script in JOBS.items():
             run_job(stack, ROOT / room / script, 3 * initial_rows)
         run.over()
-        questions.set_truths(committed_truths(stack, initial_rows))
+        questions.set_truths(committed_truths(stack.client_environ, initial_rows))
     assert not run.failed
     assert index_ids(stack) == indexes  # so few rows as in CI can be served without them
     averages = sql_averages(stack.client_environ)
@@ -95,21 +87,3 @@ def run_job(stack, program, total_records):
         [sys.executable, program], env=environ, capture_output=True, text=True, timeout=JOB_LIMIT
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def committed_truths(stack, rows_before):
-    """Every location's averages and records after any of the batches that hold rows of it."""
-    sums = {}
-    with closing(connect(stack.client_environ)) as connection, connection.cursor() as cursor:
-        cursor.execute(PIECES, (rows_before,))
-        for location, batch, records, total in cursor:
-            if batch == 0:
-                sums[location] = {(total, records)}
-            else:
-                sums[location] |= {(s + total, n + records) for s, n in sums[location]}
-    return {location: {truth(*one) for one in states} for location, states in sums.items()}
-
-
-def truth(total, records):
-    average = (total / records).quantize(Decimal("0.01"), ROUND_HALF_UP)
-    return float(average), records

@@ -1,0 +1,132 @@
+"""Containers: many users at once, while the machine is busy, a part stands still, rows come."""
+
+import os
+
+import faults
+import pytest
+from drill import Row, all_answered, in_time
+from floods import burst, capacity, flood_maker, held
+from growth import committed_truths
+from scheduled_load import percentile
+from service import REPLICAS, failed
+
+from users.tally import PATIENCE
+
+USERS = 1000
+ARRIVAL = 2  # seconds
+STOPPED = 1.5  # seconds
+P99_LIMIT = 2.0  # seconds
+CLOSED, OPEN = 64, 4000  # connections
+HELD = 10_000
+HELD_P99 = 0.05  # seconds
+REFUSED = 2.2  # seconds
+
+
+@pytest.fixture
+def flood(started, tmp_path):
+    """Makes a generator of heavy load; takes its seconds and the options of flood.py."""
+    return flood_maker(started.project.url, started.averages, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def edge_cache(started):
+    """nginx anew, with its own cache."""
+    started.project.env["EDGE_CACHE"] = "on"
+    started.project.compose("up", "--detach", "--wait", "--no-deps", "nginx")
+    yield
+    del started.project.env["EDGE_CACHE"]
+    started.project.compose("up", "--detach", "--wait", "--no-deps", "nginx")
+
+
+def begin(flood, seconds):
+    return flood(ARRIVAL + seconds, connections=USERS, think=True, arrival=ARRIVAL, hot=0)
+
+
+def test_a_busy_machine(started, flood, rows, lasting):
+    started.empty_caches()
+    with begin(flood, lasting(4, 20)) as load:
+        faults.wait(ARRIVAL)
+        for number in (2, 6):
+            with faults.machine_busy(number):
+                faults.wait(lasting(1, 5))
+            faults.wait(lasting(1, 3))
+    rows.append(load.row(f"containers: {USERS} users, then 2 and then 6 busy processes"))
+    assert all_answered(load.failed, load.answers)
+    assert in_time(load.p99, P99_LIMIT)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("services", [REPLICAS, ["db"]], ids=["replicas", "PostgreSQL"])
+def test_a_pause(started, flood, rows, services):
+    started.empty_caches()
+    with begin(flood, 10) as load:
+        faults.wait(ARRIVAL)
+        with started.paused(*services) as since:
+            faults.wait(STOPPED - since())
+    rows.append(load.row(f"containers: {USERS} users, {', '.join(services)} paused, {STOPPED} s"))
+    assert all_answered(load.failed, load.answers)
+    assert in_time(load.p99, P99_LIMIT)
+
+
+@pytest.mark.long
+def test_a_thousand_at_once(flood, rows):
+    load = burst(flood, 1000, 0.1, hot=0)
+    rows.append(load.row("containers: 1,000 connections ask within 100 ms"))
+    assert all_answered(load.failed, load.answers)
+
+
+def test_a_table_grows_while_it_is_served(started, rows, lasting):
+    before = sum(records for _, records in started.averages.values())
+    after = before + lasting(100_000, 5_000_000)
+
+    def truths():
+        return committed_truths(started.client_environ, before)
+
+    with started.loaded(lasting(6, 45), truths) as samples:
+        grow = ["run", "--rm", "--no-deps", "--env", f"TOTAL_RECORDS={after}", "data-populator"]
+        started.project.compose(*grow)
+    started.read_averages()
+    p99 = percentile([sample.response_time for sample in samples], 99)
+    name = f"containers: {before:,} rows become {after:,}"
+    rows.append(Row(name, len(samples), len(failed(samples)), 0, p99, 0.0))
+    assert not failed(samples), started.last_log_lines()
+
+
+@pytest.mark.long
+def test_ten_thousand_held(started, rows):
+    address = "127.0.0.1", int(started.project.env["NGINX_PORT"])
+    with held(address, HELD), started.loaded(20, rate=100) as samples:
+        memory = [started.memory(name) for name in ["nginx", *REPLICAS]]
+    p99 = percentile([sample.response_time for sample in samples], 99)
+    name = f"containers: {HELD:,} connections held, memory of nginx and replicas {memory}"
+    rows.append(Row(name, len(samples), len(failed(samples)), 0, p99, 0.0))
+    assert not failed(samples)
+    assert in_time(p99, HELD_P99)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("factor", [1.5, 2, 5])
+def test_overload(flood, rows, factor):
+    """As tests/faults/test_overload.py, with warm caches."""
+    cores = len(os.sched_getaffinity(0))
+    before = flood(10, connections=CLOSED, hot=0.5).run()
+    rate = factor * capacity(before)
+    overload = flood(30, connections=OPEN, rate=rate, hot=0.5, patience=PATIENCE).run()
+    after = flood(10, connections=CLOSED, hot=0.5).run()
+    peak = capacity(before, after)
+    share = sum(overload.goodput()) / overload.seconds / peak
+    per_core = share * (cores - before.cpu) / (cores - overload.cpu)
+    refused = overload.slowest_refusal
+    name = f"containers: {factor} x capacity: {share:.0%} of {peak:.0f}/s, {per_core:.0%} per core"
+    rows.append(overload.row(f"{name}, refused in {refused * 1000:.0f} ms"))
+    assert per_core >= 0.8
+    assert in_time(refused, REFUSED)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("connections", "seconds"), [(1000, 0.1), (10_000, 1)])
+def test_all_at_once_with_the_edge_cache(flood, rows, edge_cache, connections, seconds):
+    flood(1, connections=32, hot=1).run()  # the edge cache fills
+    load = burst(flood, connections, seconds, hot=1)
+    rows.append(load.row(f"containers: {connections:,} connections at once, edge cache"))
+    assert all_answered(load.failed, load.answers)
