@@ -55,6 +55,7 @@ WSGI = {
     "HTTP_ACCEPT",
     "HTTP_X_REQUEST_ID",
     "HTTP_X_REQUEST_START",
+    "QUERY_STRING",
 }  # of a request, not of the process
 
 
@@ -102,6 +103,12 @@ def test_make_targets_that_are_named_exist(document):
     targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.M))
     named = set(re.findall(r"(?:`|^|[A-Z]+=\S+ )make (?:-s )?([a-z-]+)", text(document), re.M))
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_command_uses_a_name_in_tmp_that_others_can_guess(document):
+    """Another user of the machine may have made it, and the command would read or overwrite it."""
+    assert not re.findall(r"/tmp/\w+", text(document))  # noqa: S108 that is what is looked for
 
 
 def messages(document):
