@@ -20,12 +20,12 @@ SVG = "http://www.w3.org/2000/svg"
 WIDTH = 8.65  # inches: 830 CSS pixels, as wide as GitHub shows a README
 INK, REFUSED = "#1b2a41", "#c8553d"
 # Neighbours differ in grey, too.
-COLOURS = (INK, "#5b8fb9", "#d9a441", "#e8e4d8", REFUSED, "#8f8f8f", "#3f6f5f", "#ffffff")
+COLOURS = (INK, "#5b8fb9", "#d9a441", "#e8e4d8", "#3f6f5f", "#8f8f8f", REFUSED, "#ffffff")
 SERIES = (INK, "#5b8fb9", "#d9a441", "#3f6f5f")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
 # No dots: each would be a curve of its own, 60 KB in a chart.
-HATCHES = ("", "--", "", "xx", "////", "\\\\", "++", "")
+HATCHES = ("", "--", "", "xx", "++", "\\\\", "////", "")
 LEGEND = 120  # letters in a line of a legend
 FINER = re.compile(r"( \d+\.\d\d)\d+")  # coordinates with more than a hundredth of a pixel
 MOST_TIPS = 120  # of a series; more would be narrower than a pixel or two
