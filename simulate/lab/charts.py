@@ -1,6 +1,7 @@
 """The report's charts as SVG: every mark tells its numbers, and grey is enough to read them."""
 
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,12 +20,14 @@ SVG = "http://www.w3.org/2000/svg"
 WIDTH = 8.65  # inches: 830 CSS pixels, as wide as GitHub shows a README
 INK, REFUSED = "#1b2a41", "#c8553d"
 # Neighbours differ in grey, too.
-COLOURS = (INK, "#5b8fb9", "#d9a441", "#e8e4d8", REFUSED, "#8f8f8f", "#3f6f5f", "#ffffff")
+COLOURS = (INK, "#5b8fb9", "#d9a441", "#e8e4d8", "#3f6f5f", "#8f8f8f", REFUSED, "#ffffff")
 SERIES = (INK, "#5b8fb9", "#d9a441", "#3f6f5f")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
-HATCHES = ("", "..", "", "xx", "////", "\\\\", "++", "")
+# No dots: each would be a curve of its own, 60 KB in a chart.
+HATCHES = ("", "--", "", "xx", "++", "\\\\", "////", "")
 LEGEND = 120  # letters in a line of a legend
+FINER = re.compile(r"( \d+\.\d\d)\d+")  # coordinates with more than a hundredth of a pixel
 MOST_TIPS = 120  # of a series; more would be narrower than a pixel or two
 
 mpl.rcParams |= {
@@ -89,7 +92,8 @@ class Chart:
             if texts:
                 for mark, text in zip(_marks(group)[-len(texts) :], texts, strict=True):
                     ElementTree.SubElement(mark, f"{{{SVG}}}title").text = text
-        path.write_text(ElementTree.tostring(root, encoding="unicode") + "\n")
+        text = ElementTree.tostring(root, encoding="unicode")
+        path.write_text(FINER.sub(r"\1", text) + "\n")
 
 
 def _marks(group: ElementTree.Element) -> list[ElementTree.Element]:
