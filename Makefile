@@ -14,7 +14,7 @@ DOTENV := .venv/bin/python local/env_file.py
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: up
 up: ## start the stack: containers where a Docker engine answers, else `make local`
