@@ -20,7 +20,7 @@ output "cluster" {
 
 output "service_names" {
   description = "Names of the ECS services."
-  value       = concat([aws_ecs_service.flask.name, aws_ecs_service.nginx.name], values(aws_ecs_service.locust)[*].name)
+  value       = concat([aws_ecs_service.flask.name, aws_ecs_service.nginx.name], aws_ecs_service.locust_master[*].name, aws_ecs_service.locust_worker[*].name)
 }
 
 output "run_job_commands" {

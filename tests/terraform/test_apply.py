@@ -19,6 +19,19 @@ def test_no_service_exists_after_the_populator_failed(life):
     assert life.after_populator_failed.services == {}
 
 
+def test_a_failing_first_deployment_ends_the_apply_with_the_reason(life):
+    assert life.first_flask_fails.returncode == 1
+    message = unwrapped(life.first_flask_fails.stderr)
+    assert "flask: No task of its first revision became healthy." in message
+    assert "The last task: A container exited" in message
+    assert "flask exit code 1" in message
+
+
+def test_an_apply_that_outgrows_the_quota_says_so(life):
+    message = unwrapped(life.applied.stdout + life.applied.stderr)
+    assert "tasks need 19 vCPU, but this account may run 6 on Fargate in us-east-1" in message
+
+
 def test_the_next_apply_goes_on(life):
     assert life.applied.returncode == 0, life.applied.stderr
     assert set(life.stack.services) == {"flask", "nginx"}
@@ -65,8 +78,11 @@ def test_a_failed_deployment_is_rolled_back(life):
     for service in life.after_change.services.values():
         deployment = service["deploymentConfiguration"]
         assert deployment["deploymentCircuitBreaker"] == {"enable": True, "rollback": True}
-        assert deployment["minimumHealthyPercent"] == 100
         most = service["desiredCount"] * deployment["maximumPercent"] // 100
+        if service["serviceName"] == "locust-master":  # never two: each would have some workers
+            assert (deployment["minimumHealthyPercent"], most) == (0, 1)
+            continue
+        assert deployment["minimumHealthyPercent"] == 100
         assert most > service["desiredCount"], "no room for a new task beside the old ones"
 
 
@@ -155,9 +171,12 @@ def test_cache_is_encrypted(life):
     assert life.stack.cache["AtRestEncryptionEnabled"]
 
 
-def test_flask_scales_from_3_to_10(life):
-    [target] = life.stack.scaling
-    assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 10)
+def test_both_services_scale(life):
+    limits = {
+        target["ResourceId"]: (target["MinCapacity"], target["MaxCapacity"])
+        for target in life.stack.scaling
+    }
+    assert limits == {"service/weather/flask": (3, 10), "service/weather/nginx": (2, 4)}
 
 
 def test_destroy_leaves_nothing(life, end):

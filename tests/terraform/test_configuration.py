@@ -33,6 +33,8 @@ def jobs_played(tmp_path):
         "*run-task*) echo arn:aws:ecs:us-east-1:123456789012:task/weather/1 ;;\n"
         "*lastStatus*) echo STOPPED ;;\n"
         '*containers*) printf "job\\t%s\\tNone\\n" "$JOB_EXIT_CODE" ;;\n'
+        "*describe-services*) printf '%s\\tCOMPLETED\\t1\\n'"
+        " arn:aws:ecs:us-east-1:123456789012:task-definition/weather:1 ;;\n"
         "esac\n"
     )
     aws.chmod(0o755)
@@ -106,11 +108,14 @@ def test_example_settings_are_valid(terraform, tmp_path):
         '  mock_data "aws_availability_zones" {\n'
         '    defaults = { names = ["us-east-1a", "us-east-1b"] }\n'
         "  }\n"
+        '  mock_data "aws_servicequotas_service_quota" {\n'
+        "    defaults = { value = 100 }\n"
+        "  }\n"
         "}\n"
         'run "example" {\n'
         "  command = plan\n"
         "  assert {\n"
-        "    condition     = length(aws_ecs_service.locust) == 2\n"
+        "    condition     = length(aws_ecs_service.locust_worker) == 1\n"
         '    error_message = "the example for 10,000 users has load generators"\n'
         "  }\n"
         "}\n"

@@ -33,10 +33,15 @@ DIFFERENCES = {
     ),
     ("flask", "health interval"): (4, 5, "ECS knows no shorter one"),
     ("nginx", "health interval"): (4, 5, "ECS knows no shorter one"),
-    ("nginx", "more environment"): (
-        {"RATE_LIMIT"},
-        set(),
-        "every client has the address of the ALB there; a limit would be one for all of them",
+    ("nginx", "trusted proxies"): (
+        "",
+        "10.0.0.0/20 10.0.16.0/20",
+        "the load balancer's subnets: clients come through it",
+    ),
+    ("flask", "health retries"): (
+        3,
+        10,
+        "ECS replaces what is unhealthy, and a task that is saturated for 15 s must stay",
     ),
     ("nginx", "replicas"): (1, 2, "one in each availability zone"),
     ("nginx", "upstreams"): (
@@ -123,7 +128,7 @@ def test_same_environment_names(ecs, service):
 def test_same_defaults(ecs, service):
     """.env.sample has the defaults of Compose, variables.tf those of ECS; see test_upstreams."""
     sample = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.sample").read_text(), re.M))
-    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS"}
+    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS", "TRUSTED_PROXIES"}
     assert both
     assert {name: settings(ecs[service])[name] for name in both} == {n: sample[n] for n in both}
 
@@ -150,7 +155,9 @@ def test_same_health_check(ecs, service):
     compose, check = COMPOSE[service]["healthcheck"], ecs[service]["healthCheck"]
     assert check["command"] == compose["test"]
     assert check["timeout"] == seconds(compose["timeout"])
-    assert check["retries"] == compose["retries"]
+    retries = (compose["retries"], check["retries"])
+    if retries[0] != retries[1]:
+        assert retries == difference(service, "health retries")
     assert check["startPeriod"] == seconds(compose["start_period"])
     intervals = (seconds(compose["interval"]), check["interval"])
     assert intervals == difference(service, "health interval")
@@ -158,7 +165,8 @@ def test_same_health_check(ecs, service):
 
 def test_the_load_balancer_asks_the_same_path(life):
     [group] = life.stack.target_groups
-    assert group["HealthCheckPath"] == "/health-check"
+    assert group["HealthCheckPath"] == "/nginx-health"
+    assert COMPOSE["nginx"]["healthcheck"]["test"][-1].endswith(":8080/nginx-health")
     assert group["Port"] == 8080
 
 
@@ -185,6 +193,12 @@ def test_upstreams(ecs):
     [default] = re.findall(r"^\$\{FLASK_UPSTREAMS:-(.*)\}$", compose)
     upstreams = (default, settings(ecs["nginx"])["FLASK_UPSTREAMS"])
     assert upstreams == difference("nginx", "upstreams")
+
+
+def test_trusted_proxies(ecs):
+    [sample] = re.findall(r"^TRUSTED_PROXIES=(.*)$", (ROOT / ".env.sample").read_text(), re.M)
+    proxies = (sample, settings(ecs["nginx"])["TRUSTED_PROXIES"])
+    assert proxies == difference("nginx", "trusted proxies")
 
 
 def gates(service):
@@ -238,6 +252,7 @@ def test_same_load_generators(life, service, family):
     assert container["image"].endswith("/weather/simulate:v1")
     assert COMPOSE[service]["image"] == "weather-simulate"
     assert_same_hardening(container, COMPOSE[service], last_user("simulate"))
+    assert container["healthCheck"]["command"] == COMPOSE[service]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("service", ["flask", "nginx"])
