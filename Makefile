@@ -121,6 +121,11 @@ lock: .venv/.tests ## pin what requirements.in files name, with hashes (delete a
 	  constraints+=(-c $$room/requirements.txt); \
 	done
 
+.PHONY: terraform-lock
+terraform-lock: ## pin Terraform's provider for every platform (needs its registry); commit the file
+	terraform -chdir=terraform providers lock -platform=linux_amd64 -platform=linux_arm64 \
+	  -platform=darwin_amd64 -platform=darwin_arm64 -platform=windows_amd64
+
 .PHONY: images
 images: .venv/.tests ## build every image without pushing
 	./build_and_push_images.sh --build-only
@@ -128,7 +133,7 @@ images: .venv/.tests ## build every image without pushing
 # Checks terraform/ for risky settings. Its packages contradict those of the tests.
 .venv/checkov/bin/checkov: tests/terraform/checkov.txt .venv/.tests
 	@$(PYTHON) -m venv .venv/checkov
-	@.venv/checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.venv/checkov/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
 	@touch $@
 
 # A stamp per set of packages: .local to run the stack, .tests for everything.
@@ -136,5 +141,5 @@ images: .venv/.tests ## build every image without pushing
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0])'
 	@[ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv
 	@echo "Installing $< into .venv"
-	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
 	@touch $@

@@ -103,6 +103,12 @@ def test_make_targets_that_are_named_exist(document):
     assert named <= targets
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_command_uses_a_name_in_tmp_that_others_can_guess(document):
+    """Another user of the machine may have made it, and the command would read or overwrite it."""
+    assert not re.findall(r"/tmp/\w+", text(document))  # noqa: S108 that is what is looked for
+
+
 def messages(document):
     """The first column of the tables on what can go wrong, where it quotes a message."""
     _, _, rest = text(document).partition("\n## Troubleshooting\n")

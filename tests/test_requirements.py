@@ -43,10 +43,12 @@ def test_what_is_asked_for_is_locked(lock):
 
 @pytest.mark.parametrize("path", [*(f"{image}/Dockerfile" for image in IMAGES), "Makefile"])
 def test_only_what_has_hashes_is_installed(path):
+    """And only wheels: a source package runs its setup.py while it is installed."""
     text = (ROOT / path).read_text()
     installs = re.findall(r"^.*pip install .*$", text, re.M)
     assert installs
-    assert all("--require-hashes" in line and " -r " in line for line in installs)
+    options = ("--only-binary :all:", "--require-hashes", " -r ")
+    assert all(option in line for line in installs for option in options)
 
 
 def test_every_lock_is_audited():

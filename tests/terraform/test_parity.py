@@ -261,6 +261,67 @@ def test_same_backlog(ecs, service):
     assert {control["namespace"]: int(control["value"])} == COMPOSE[service]["sysctls"]
 
 
+@pytest.fixture(scope="module")
+def sidecars(life):
+    """What stands beside flask and nginx with metrics = true, by service."""
+    return {
+        service: [
+            container
+            for container in life.after_change.definitions[service]["containerDefinitions"]
+            if container["name"] not in (service, "data-query")
+        ]
+        for service in ("flask", "nginx")
+    }
+
+
+def test_metrics_are_collected_in_each_task_of_both_services(sidecars):
+    names = {service: [c["name"] for c in containers] for service, containers in sidecars.items()}
+    assert names == {"flask": ["collector"], "nginx": ["exporter", "collector"]}
+
+
+def test_collectors_ask_their_neighbours(sidecars):
+    asked = {}
+    for service, containers in sidecars.items():
+        configuration = yaml.safe_load(settings(containers[-1])["AOT_CONFIG_CONTENT"])
+        [scrape] = configuration["receivers"]["prometheus"]["config"]["scrape_configs"]
+        assert scrape["job_name"] == service
+        asked[service] = scrape["static_configs"][0]["targets"]
+    assert asked == {"flask": ["127.0.0.1:5000"], "nginx": ["127.0.0.1:9113"]}
+    status = re.search(
+        r"^ENV NGINX_STATUS_LISTEN=(\d+)$", (ROOT / "nginx" / "Dockerfile").read_text(), re.M
+    )[1]
+    [command] = sidecars["nginx"][0]["command"]
+    assert command == f"--nginx.scrape-uri=http://127.0.0.1:{status}/stub_status"
+
+
+def test_a_collector_writes_what_it_read_to_the_workspace(life, sidecars):
+    [workspace] = life.after_change.workspaces
+    for containers in sidecars.values():
+        collector = yaml.safe_load(settings(containers[-1])["AOT_CONFIG_CONTENT"])
+        exporter = collector["exporters"]["prometheusremotewrite"]
+        assert exporter["endpoint"].endswith(f"{workspace['workspaceId']}/api/v1/remote_write")
+        assert exporter["auth"] == {"authenticator": "sigv4auth"}
+        [pipeline] = collector["service"]["pipelines"].values()
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) == set(collector[kind])
+        assert pipeline["processors"][:2] == ["resourcedetection", "resource"]  # which task it is
+        assert set(collector["service"]["extensions"]) == set(collector["extensions"])
+
+
+def test_metrics_harm_neither_requests_nor_the_other_containers(life, sidecars):
+    for service, containers in sidecars.items():
+        for container in containers:
+            assert not container["essential"]
+            assert container["readonlyRootFilesystem"]
+            assert container["linuxParameters"]["capabilities"]["drop"] == ["ALL"]
+            assert not container["user"].startswith(("0", "root"))
+            assert not container.get("secrets")
+        definition = life.after_change.definitions[service]
+        always = [c for c in definition["containerDefinitions"] if c["name"] != "data-query"]
+        gate = 256 if service == "flask" else 0
+        assert sum(c["memory"] for c in always) + gate + 128 == int(definition["memory"])
+
+
 def test_no_service_may_write_but_the_populator(life):
     for name in life.stack.services:
         images = [c["image"] for c in life.stack.definitions[name]["containerDefinitions"]]
