@@ -99,10 +99,10 @@ resource "aws_ecs_service" "flask" {
 }
 
 resource "terraform_data" "flask_deployed" {
-  triggers_replace = [aws_ecs_service.flask.id, aws_ecs_service.flask.task_definition]
+  triggers_replace = [aws_ecs_service.flask.id, aws_ecs_task_definition.flask.arn]
 
   provisioner "local-exec" {
-    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.flask.name, aws_ecs_service.flask.task_definition])
+    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.flask.name, aws_ecs_task_definition.flask.arn])
     working_dir = path.module
     environment = local.wait_environment
   }

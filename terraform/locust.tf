@@ -142,10 +142,10 @@ resource "aws_ecs_service" "locust_worker" {
 
 resource "terraform_data" "locust_master_deployed" {
   count            = local.locust ? 1 : 0
-  triggers_replace = [aws_ecs_service.locust_master[0].id, aws_ecs_service.locust_master[0].task_definition]
+  triggers_replace = [aws_ecs_service.locust_master[0].id, aws_ecs_task_definition.locust["master"].arn]
 
   provisioner "local-exec" {
-    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.locust_master[0].name, aws_ecs_service.locust_master[0].task_definition])
+    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.locust_master[0].name, aws_ecs_task_definition.locust["master"].arn])
     working_dir = path.module
     environment = local.wait_environment
   }
@@ -153,10 +153,10 @@ resource "terraform_data" "locust_master_deployed" {
 
 resource "terraform_data" "locust_workers_connected" {
   count            = local.locust ? 1 : 0
-  triggers_replace = [aws_ecs_service.locust_worker[0].id, aws_ecs_service.locust_worker[0].task_definition]
+  triggers_replace = [aws_ecs_service.locust_worker[0].id, aws_ecs_task_definition.locust["worker"].arn]
 
   provisioner "local-exec" {
-    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.locust_worker[0].name, aws_ecs_service.locust_worker[0].task_definition])
+    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.locust_worker[0].name, aws_ecs_task_definition.locust["worker"].arn])
     working_dir = path.module
     environment = local.wait_environment
   }

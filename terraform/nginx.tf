@@ -79,10 +79,10 @@ resource "aws_ecs_service" "nginx" {
 }
 
 resource "terraform_data" "nginx_deployed" {
-  triggers_replace = [aws_ecs_service.nginx.id, aws_ecs_service.nginx.task_definition]
+  triggers_replace = [aws_ecs_service.nginx.id, aws_ecs_task_definition.nginx.arn]
 
   provisioner "local-exec" {
-    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.nginx.name, aws_ecs_service.nginx.task_definition])
+    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.nginx.name, aws_ecs_task_definition.nginx.arn])
     working_dir = path.module
     environment = local.wait_environment
   }

@@ -13,6 +13,12 @@ output "ecr_repository_urls" {
   value       = { for name, repository in aws_ecr_repository.this : name => repository.repository_url }
 }
 
+# Of the repositories, so that it is there after step 1 of README.md, which makes nothing else.
+output "image_platform" {
+  description = "What the images must be built for; build_and_push_images.sh --ecr reads it."
+  value       = one(toset([for repository in aws_ecr_repository.this : var.cpu_architecture == "ARM64" ? "linux/arm64" : "linux/amd64"]))
+}
+
 output "cluster" {
   description = "Name of the ECS cluster."
   value       = aws_ecs_cluster.this.name

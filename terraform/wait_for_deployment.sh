@@ -38,8 +38,8 @@ last_stop() {
   tasks=$(ecs list-tasks --service-name "$service" --desired-status STOPPED --query 'taskArns') || return 0
   [ -n "$tasks" ] && [ "$tasks" != None ] || return 0
   # shellcheck disable=SC2086 # one word for each task
-  ecs describe-tasks --tasks $tasks --query "sort_by(tasks[?stoppedAt && taskDefinitionArn=='$wanted'], &stoppedAt)[-1].[stoppedReason, join(', ', containers[].join(' ', [name, 'exit code', to_string(exitCode), reason || '']))]" |
-    tr '\t\n' '; ' | sed 's/[; ]*$//'
+  ecs describe-tasks --tasks $tasks --query "sort_by(tasks[?taskDefinitionArn=='$wanted'], &to_string(stoppedAt))[-1].[stoppedReason, join(', ', containers[].join(' ', [name, 'exit code', to_string(exitCode), reason || '']))]" |
+    sed -e 's/\t/; /g' -e 's/^None$//' -e 's/ *$//'
 }
 
 failed() {

@@ -132,10 +132,13 @@ def update_service(original, self):
     worked = service.task_definition
     answer = original()
     breaker = service.deployment_configuration["deploymentCircuitBreaker"]
-    if is_failing(self, service) and breaker["enable"] and breaker["rollback"]:
+    fails = is_failing(self, service)
+    first = service.task_definition == worked  # nothing else to go back to
+    if fails and breaker["enable"] and breaker["rollback"]:
         service.task_definition = worked
     for deployment in service.deployments:
-        deployment.update(taskDefinition=service.task_definition, rolloutState="COMPLETED")
+        state = "FAILED" if fails and first else "COMPLETED"
+        deployment.update(taskDefinition=service.task_definition, rolloutState=state)
     return answer
 
 

@@ -186,11 +186,14 @@ def test_collectors_may_write_to_the_workspace_and_nothing_else(life, aws):
         name: definition.get("taskRoleArn", "").rpartition("/")[2]
         for name, definition in life.after_change.definitions.items()
     }
-    assert {name for name, role in roles.items() if role == "weather-metrics"} == {"flask", "nginx"}
-    assert set(roles.values()) == {"weather-metrics", ""}
-    policy = aws.ask("iam", "get_role_policy", RoleName="weather-metrics", PolicyName="metrics")[
-        "PolicyDocument"
-    ]
+    assert {name for name, role in roles.items() if role == "weather-us-east-1-metrics"} == {
+        "flask",
+        "nginx",
+    }
+    assert set(roles.values()) == {"weather-us-east-1-metrics", ""}
+    policy = aws.ask(
+        "iam", "get_role_policy", RoleName="weather-us-east-1-metrics", PolicyName="metrics"
+    )["PolicyDocument"]
     [statement] = policy["Statement"]
     assert statement["Action"] == "aps:RemoteWrite"
     assert statement["Resource"] == workspace["arn"]
