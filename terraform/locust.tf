@@ -57,6 +57,7 @@ resource "aws_ecs_task_definition" "locust" {
     environment = [
       for key, value in merge({ LOCUST_HOST = local.url }, each.value.environment) : { name = key, value = tostring(value) }
     ]
+    secrets = [for secret in local.container["locust"].secrets : secret if each.key == "master"] # of the page
     portMappings = each.key == "master" ? [
       { name = "ui", containerPort = 8089, hostPort = 8089, protocol = "tcp" },
       { name = "workers", containerPort = 5557, hostPort = 5557, protocol = "tcp" },
@@ -171,7 +172,7 @@ resource "aws_lb_target_group" "locust" {
   port        = 8089
 
   health_check {
-    path    = "/"
+    path    = "/metrics" # "/" leads to the login
     matcher = "200"
   }
 }

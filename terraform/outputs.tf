@@ -52,6 +52,11 @@ output "locust_url" {
   value       = local.locust ? "${local.https ? "https" : "http"}://${local.https ? var.domain_name : aws_lb.this.dns_name}:8089" : null
 }
 
+output "locust_login" {
+  description = "Command that prints the password of Locust's web interface; the user is locust. null while locust_workers is 0."
+  value       = local.locust ? "aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.secret_arn.locust} --query SecretString --output text" : null
+}
+
 output "locust_command" {
   description = "Command, at the top of the repository, that loads the stack from your own machine."
   value       = "locust -f simulate/post/random-locations.py --host ${local.url}"

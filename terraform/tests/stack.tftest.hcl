@@ -1,5 +1,6 @@
 # terraform test: no account, no network. An apply runs run_job.sh, so an `aws` must be on the PATH:
-# tests/terraform puts one there that plays the jobs.
+# tests/terraform puts one there that plays the jobs, and makes data of ephemeral resources, which
+# mock providers don't know.
 
 mock_provider "aws" {
   mock_data "aws_availability_zones" {
@@ -7,6 +8,9 @@ mock_provider "aws" {
   }
   mock_data "aws_servicequotas_service_quota" {
     defaults = { value = 1000 }
+  }
+  mock_data "aws_secretsmanager_secret_version" {
+    defaults = { secret_string = "0123456789abcdef" }
   }
   mock_resource "aws_db_instance" {
     defaults = {
