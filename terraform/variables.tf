@@ -213,6 +213,18 @@ variable "log_format" {
   }
 }
 
+variable "x_served_by" {
+  description = "X_SERVED_BY: answers name the task that made them, in X-Served-By and on the page; for whoever shall see how the load spreads."
+  type        = bool
+  default     = false
+}
+
+variable "verify_database" {
+  description = "POSTGRES_SSLMODE verify-full instead of require: the tasks check RDS's certificate. Needs ca.pem in the images; see README.md."
+  type        = bool
+  default     = false
+}
+
 # --- Tasks -----------------------------------------------------------------------------------------
 
 variable "cpu_architecture" {

@@ -56,6 +56,7 @@ WSGI = {
     "HTTP_ACCEPT",
     "HTTP_X_REQUEST_ID",
     "HTTP_X_REQUEST_START",
+    "QUERY_STRING",
 }  # of a request, not of the process
 
 
@@ -131,6 +132,7 @@ def printed():
             "nginx",
             "simulate",
             "local",
+            "observe",
             "terraform",
         )
         for suffix in ("py", "sh", "tf", "conf", "html")

@@ -7,11 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODEL = (ROOT / "SECURITY.md").read_text()
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in MODEL.splitlines()
-    if line.startswith("| ") and not line.startswith(("| what they try", "| ---"))
-]
+TABLES = re.findall(r"^\| what they try .*\n\| --- .*\n((?:\|.*\n)+)", MODEL, re.M)
 TESTS = {
     name
     for path in (ROOT / "tests").rglob("test_*.py")
@@ -19,13 +15,19 @@ TESTS = {
 }
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_each_threat_has_a_test_that_is_there(row):
-    _, _, tests = row
-    named = re.findall(r"`(\w+)`", tests)
-    assert named
-    assert set(named) <= TESTS
+def named(text):
+    return set(re.findall(r"`(test_\w+)`", text))
 
 
-def test_the_lines_are_found():
-    assert len(ROWS) > 20
+@pytest.mark.parametrize("table", TABLES)
+def test_each_threat_has_a_test(table):
+    for row in table.splitlines():
+        threat, defence, tests = (cell.strip() for cell in row.strip("|").split("|"))
+        assert threat
+        assert defence
+        assert named(tests), threat
+
+
+def test_every_test_that_is_named_is_there():
+    assert len(named(MODEL)) > 40
+    assert named(MODEL) - TESTS == set()

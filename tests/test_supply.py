@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 # Other images are pinned to a minor version; why these are not: docs/decisions.md.
 MAJOR = {"postgres": r"\d+", "redis": r"\d+-alpine"}
-MINOR = r"\d+\.\d+(-\w+)?"
+MINOR = r"\d+\.\d+(-\w+)?|v?\d+\.\d+\.\d+"
 
 
 def folders(pattern):
@@ -22,7 +22,7 @@ def folders(pattern):
 
 def images():
     """Every image that a Dockerfile or Compose names and that is not built here."""
-    for path in ROOT.glob("[!.]*/Dockerfile"):
+    for path in ROOT.glob("[!.]*/**/Dockerfile"):
         yield from re.findall(r"^FROM (\S+)", path.read_text(), re.M)
     for path in ROOT.glob("docker-compose*.yaml"):
         services = yaml.safe_load(path.read_text())["services"].values()
@@ -52,7 +52,7 @@ def test_dependabot_watches_every_folder():
         watched[entry["package-ecosystem"]] = {path.strip("/") or "." for path in directories}
     assert watched == {
         "pip": folders("[!.]*/requirements.in") | folders("[!.]*/*/*.in"),
-        "docker": folders("[!.]*/Dockerfile"),
+        "docker": folders("[!.]*/**/Dockerfile"),
         "docker-compose": folders("docker-compose.yaml"),
         "github-actions": {"."},
         "terraform": folders("[!.]*/versions.tf"),

@@ -26,6 +26,11 @@ DIFFERENCES = {
         {"POSTGRES_PORT", "POSTGRES_SSLMODE", "REDIS_PORT", "REDIS_SSL"},
         "as data-populator, and the same for ElastiCache",
     ),
+    ("flask", "X_SERVED_BY"): (
+        "on",
+        "off",
+        "in Compose people look at how the load spreads; strangers need no names of tasks",
+    ),
     ("flask", "replicas in the budget"): (
         "3",
         "15",
@@ -63,6 +68,11 @@ DIFFERENCES = {
         ["no-new-privileges:true"],
         None,
         "Fargate has no such option; capabilities are dropped and the user is not root",
+    ),
+    ("prometheus", "jobs"): (
+        {"flask", "nginx", "postgres", "redis", "sidecar", "locust", "prometheus"},
+        {"flask", "nginx"},
+        "CloudWatch has the metrics of RDS, ElastiCache and the containers by itself",
     ),
     ("redis", "engine"): (
         "redis:8-alpine",
@@ -126,11 +136,12 @@ def test_same_environment_names(ecs, service):
 
 @pytest.mark.parametrize("service", BUILT)
 def test_same_defaults(ecs, service):
-    """.env.sample has the defaults of Compose, variables.tf those of ECS; see test_upstreams."""
+    """.env.sample has the defaults of Compose, variables.tf those of ECS; two have own tests."""
     sample = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.sample").read_text(), re.M))
     if service in ("data-query", "flask"):  # in Compose too
         sample["POSTGRES_USER"] = sample["POSTGRES_APP_USER"]
-    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS", "TRUSTED_PROXIES"}
+    own = {"FLASK_UPSTREAMS", "TRUSTED_PROXIES", "X_SERVED_BY"}
+    both = (settings(ecs[service]).keys() & sample.keys()) - own
     assert both
     assert {name: settings(ecs[service])[name] for name in both} == {n: sample[n] for n in both}
 
@@ -188,6 +199,12 @@ def test_the_budget_counts_every_replica(ecs):
     compose = COMPOSE["flask"]["environment"]["FLASK_REPLICAS"]
     budget = (compose, settings(ecs["flask"])["FLASK_REPLICAS"])
     assert budget == difference("flask", "replicas in the budget")
+
+
+def test_who_says_its_name(ecs):
+    [sample] = re.findall(r"^X_SERVED_BY=(.*)$", (ROOT / ".env.sample").read_text(), re.M)
+    named = (sample, settings(ecs["flask"])["X_SERVED_BY"])
+    assert named == difference("flask", "X_SERVED_BY")
 
 
 def test_upstreams(ecs):
@@ -322,6 +339,13 @@ def test_metrics_harm_neither_requests_nor_the_other_containers(life, sidecars):
         always = [c for c in definition["containerDefinitions"] if c["name"] != "data-query"]
         gate = 256 if service == "flask" else 0
         assert sum(c["memory"] for c in always) + gate + 128 == int(definition["memory"])
+
+
+def test_same_metrics(sidecars):
+    configuration = yaml.safe_load((ROOT / "observe/prometheus/prometheus.yml").read_text())
+    jobs = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
+    assert (jobs, set(sidecars)) == difference("prometheus", "jobs")
+    assert sidecars["nginx"][0]["image"] == COMPOSE["nginx-exporter"]["image"]
 
 
 def test_no_service_may_write_but_the_populator(life):
