@@ -15,7 +15,8 @@ base images: they are pulled first.
 
   --registry REGISTRY   where to push, with its namespace, e.g. ghcr.io/me/weather   [$REGISTRY]
   --ecr                 push to the repositories that Terraform made, and log in there; needs
-                        terraform (with the state in terraform/) and the AWS CLI
+                        terraform (with the state in terraform/) and the AWS CLI. The images must be
+                        for the processor of the tasks. The next terraform apply takes them.
   --tag TAG             default: the git revision, with -dirty after uncommitted edits   [$TAG]
   --platforms LIST      e.g. linux/amd64,linux/arm64; needs docker buildx. The pushed images then say
                         how they were made (provenance).   [$PLATFORMS]
@@ -32,6 +33,10 @@ USAGE
 fail() {
   printf 'build_and_push_images.sh: %s\n' "$1" >&2
   exit "${2:-1}"
+}
+
+wrong_platform() { # wrong_platform PLATFORMS
+  fail "the images are for $1, the tasks run $wanted: set PLATFORMS=$wanted, or cpu_architecture in terraform.tfvars"
 }
 
 revision() {
@@ -63,6 +68,9 @@ ecr_registry() {
     sed -nE 's/.*"flask":"([^"]+)\/flask".*/\1/p'
 }
 
+# What the tasks run: linux/amd64 or linux/arm64.
+task_platform() { terraform -chdir=terraform output -raw image_platform; }
+
 ecr_region() { cut -d . -f 4 <<<"$registry"; }
 
 log_in_to_ecr() {
@@ -90,6 +98,8 @@ if $ecr; then
   [ -z "$registry" ] || fail "--ecr and --registry (or REGISTRY) exclude each other" 2
   registry=$(ecr_registry) || fail "terraform output failed" 2
   [ -n "$registry" ] || fail "terraform has no repositories yet: see terraform/README.md" 2
+  wanted=$(task_platform) || fail "terraform output failed: step 1 of terraform/README.md makes what it needs" 2
+  [ -z "$platforms" ] || [[ ,$platforms, == *,$wanted,* ]] || wrong_platform "$platforms"
   log_in_to_ecr || fail "logging in to $registry failed"
 fi
 if [ -z "$registry" ] && $push; then fail "no registry: set REGISTRY or --registry, or use --build-only" 2; fi
@@ -105,6 +115,13 @@ build() {
   else
     docker build "${options[@]}" "$1"
   fi
+}
+
+check_platform() { # check_platform IMAGE
+  local built
+  $ecr && [ -z "$platforms" ] || return 0
+  built=$(docker image inspect --format '{{.Os}}/{{.Architecture}}' "$(reference "$1")") || fail "no image $1"
+  [ "$built" = "$wanted" ] || wrong_platform "$built"
 }
 
 bill() { # bill IMAGE [PLATFORM]: the file that lists its packages
@@ -162,6 +179,7 @@ IFS=, read -ra each_platform <<<"$platforms"
 for image in "${IMAGES[@]}"; do
   echo "Building $(reference "$image")"
   build "$image" || fail "building $image failed"
+  check_platform "$image"
   for platform in "${each_platform[@]:-}"; do
     list_packages "$image" "$platform" || fail "listing the packages in $image failed"
   done
@@ -173,4 +191,7 @@ if $push; then
     if $sign; then sign "$image" || fail "signing $image failed"; fi
   done
 fi
-if $ecr; then echo "Deploy them with image_tag = \"$tag\""; fi
+if $ecr; then
+  echo "image_tag = \"$tag\"" >terraform/image_tag.auto.tfvars || fail "cannot write terraform/image_tag.auto.tfvars"
+  echo "terraform apply deploys them: image_tag = \"$tag\" is in terraform/image_tag.auto.tfvars"
+fi

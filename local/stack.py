@@ -58,7 +58,7 @@ VARIABLES = {
         *("USE_POOLING", "POOL_MINCONN", "POOL_MAXCONN", "CACHE", "MEMORY_CACHE", "CACHE_EXPIRY"),
         *("WEB_CONCURRENCY", "X_SERVED_BY", "LOG_FORMAT"),
     ),
-    "nginx": ("EDGE_CACHE", "RATE_LIMIT", "LOG_FORMAT"),
+    "nginx": ("EDGE_CACHE", "RATE_LIMIT", "TRUSTED_PROXIES", "LOG_FORMAT"),
 }
 SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "REDIS_PASSWORD")
 START_LIMIT = 60  # seconds for Valkey, a replica or nginx to answer

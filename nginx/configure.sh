@@ -4,6 +4,7 @@
 #   FLASK_UPSTREAMS  "host:port host:port ..."; one entry: reverse proxy, several: load balancer
 #   EDGE_CACHE       on or off (default): nginx's own cache of the app's answers
 #   RATE_LIMIT       requests per second that one client address may send, or off (default)
+#   TRUSTED_PROXIES  "network network ..." of proxies in front whose word on clients counts; none by default
 #   LOG_FORMAT       of the access log: text (default) or json
 #   NGINX_LISTEN     [address:]port, default 8080
 #   NGINX_STATUS_LISTEN  [address:]port of /stub_status, or off (default)
@@ -32,6 +33,13 @@ is_listen() {
     *:*) is_endpoint "$1" ;;
     *) is_port "$1" ;;
   esac
+}
+
+# An IPv4 address or network; not all of them.
+is_network() {
+  printf '%s\n' "$1" | awk -F '[./]' '
+    !/^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+(\/[0-9]+)?$/ { exit 1 }
+    { exit !($1 <= 255 && $2 <= 255 && $3 <= 255 && $4 <= 255 && (NF == 4 || ($5 >= 1 && $5 <= 32))) }'
 }
 
 # host:port
@@ -84,6 +92,7 @@ upstreams=${FLASK_UPSTREAMS:-}
 listen=${NGINX_LISTEN:-8080}
 status_listen=${NGINX_STATUS_LISTEN:-off}
 log_format=${LOG_FORMAT:-text}
+proxies=${TRUSTED_PROXIES:-}
 
 case $(printf %s "${EDGE_CACHE:-off}" | tr '[:upper:]' '[:lower:]') in
   on | true | yes | 1) edge_cache=on ;;
@@ -94,6 +103,11 @@ esac
 rate_limit=$(printf %s "${RATE_LIMIT:-off}" | tr '[:upper:]' '[:lower:]')
 [ "$rate_limit" = off ] || is_number "$rate_limit" 1000000 ||
   fail "RATE_LIMIT is '$RATE_LIMIT': expected off or a whole number from 1 to 1000000"
+
+for proxy in $proxies; do
+  is_network "$proxy" ||
+    fail "TRUSTED_PROXIES is '$proxies': expected IPv4 networks separated by spaces, e.g. 10.0.0.0/20, not '$proxy'"
+done
 
 case $log_format in
   text | json) ;;
@@ -126,7 +140,7 @@ $all_servers"
 esac
 
 mkdir -p "$target" 2>/dev/null && [ -w "$target" ] || fail "$target: cannot write there"
-for file in nginx upstream proxy headers errors error_pages; do
+for file in nginx upstream proxy real_ip headers errors error_pages; do
   cp "$source/$file.conf" "$target/"
 done
 cp "$source/edge_cache.$edge_cache.conf" "$target/edge_cache.conf"
@@ -150,6 +164,8 @@ if [ "$status_listen" = off ]; then
 else
   sed "s/LISTEN/$status_listen/" "$source/status.on.conf" >"$target/status.conf"
 fi
+for proxy in $proxies; do printf 'set_real_ip_from %s;\n' "$proxy"; done >"$target/trusted_proxies.conf"
+for proxy in $proxies; do printf '%s 1;\n' "$proxy"; done >"$target/trusted_networks.conf"
 printf '%s' "$servers" >"$target/servers.conf"
 printf '%s' "$all_servers" >"$target/all_servers.conf"
 # reuseport: the kernel spreads 10,000 clients evenly over the workers, not to the one that wakes first.

@@ -21,7 +21,7 @@ resource "aws_lb_target_group" "nginx" {
   deregistration_delay = 30 # seconds, as nginx's stopTimeout
 
   health_check {
-    path                = "/health-check"
+    path                = "/nginx-health" # nginx itself: a saturated flask is no reason to replace it
     matcher             = "200"
     interval            = 10
     timeout             = 5

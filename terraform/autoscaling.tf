@@ -14,7 +14,33 @@ resource "aws_appautoscaling_policy" "cpu" {
   scalable_dimension = aws_appautoscaling_target.flask.scalable_dimension
 
   target_tracking_scaling_policy_configuration {
-    target_value       = var.flask_target_cpu
+    target_value       = var.target_cpu
+    scale_out_cooldown = 30
+    scale_in_cooldown  = 300
+
+    predefined_metric_specification {
+      predefined_metric_type = "ECSServiceAverageCPUUtilization"
+    }
+  }
+}
+
+resource "aws_appautoscaling_target" "nginx" {
+  service_namespace  = "ecs"
+  resource_id        = "service/${aws_ecs_cluster.this.name}/${aws_ecs_service.nginx.name}"
+  scalable_dimension = "ecs:service:DesiredCount"
+  min_capacity       = var.nginx_count
+  max_capacity       = var.nginx_max_count
+}
+
+resource "aws_appautoscaling_policy" "nginx_cpu" {
+  name               = "nginx-cpu"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = aws_appautoscaling_target.nginx.service_namespace
+  resource_id        = aws_appautoscaling_target.nginx.resource_id
+  scalable_dimension = aws_appautoscaling_target.nginx.scalable_dimension
+
+  target_tracking_scaling_policy_configuration {
+    target_value       = var.target_cpu
     scale_out_cooldown = 30
     scale_in_cooldown  = 300
 

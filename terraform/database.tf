@@ -61,8 +61,8 @@ resource "aws_db_instance" "this" {
   backup_retention_period   = var.backup_retention_days
   copy_tags_to_snapshot     = true
   deletion_protection       = var.deletion_protection
-  skip_final_snapshot       = !var.deletion_protection
-  final_snapshot_identifier = "${var.name}-final"
+  skip_final_snapshot       = !var.final_snapshot
+  final_snapshot_identifier = "${var.name}-final-${aws_vpc.this.id}" # one for each deployment: a name can't be taken twice
 
   auto_minor_version_upgrade      = true
   apply_immediately               = true

@@ -39,7 +39,7 @@ resource "aws_ecs_task_definition" "flask" {
         command     = ["CMD", "python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health-check', timeout=3)"]
         interval    = 5 # the shortest ECS allows
         timeout     = 5
-        retries     = 3
+        retries     = 10 # the most ECS allows: a task that is saturated for 15 s must not be replaced
         startPeriod = 30
       }
     }),
@@ -49,7 +49,7 @@ resource "aws_ecs_task_definition" "flask" {
     create_before_destroy = true # the service keeps its revision until it has the new one
 
     precondition {
-      condition     = !var.use_pooling || local.budget <= local.max_connections
+      condition     = local.budget <= local.max_connections # without pooling too, see the check below
       error_message = "${local.flask_peak_count} flask tasks (flask_max_count ${var.flask_max_count}, ${local.flask_maximum_percent} % of it while deploying) x pool_maxconn ${var.pool_maxconn} + ${local.reserved_connections} reserved = ${local.budget} connections, but ${var.db_instance_class} allows ${local.max_connections}. Use a larger db_instance_class, e.g. db.m7g.large, or a lower flask_max_count or pool_maxconn."
     }
   }
@@ -64,7 +64,7 @@ resource "aws_ecs_service" "flask" {
 
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = local.flask_maximum_percent
-  wait_for_steady_state              = true
+  propagate_tags                     = "SERVICE"
 
   deployment_circuit_breaker {
     enable   = true
@@ -95,10 +95,22 @@ resource "aws_ecs_service" "flask" {
 
   lifecycle {
     ignore_changes = [desired_count] # the autoscaling's
+  }
+}
 
-    postcondition {
-      condition     = self.task_definition == aws_ecs_task_definition.flask.arn
-      error_message = "The new tasks did not become healthy: ECS went back to the last revision that did."
-    }
+resource "terraform_data" "flask_deployed" {
+  triggers_replace = [aws_ecs_service.flask.id, aws_ecs_task_definition.flask.arn]
+
+  provisioner "local-exec" {
+    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.flask.name, aws_ecs_task_definition.flask.arn])
+    working_dir = path.module
+    environment = local.wait_environment
+  }
+}
+
+check "connections_bounded" {
+  assert {
+    condition     = var.use_pooling
+    error_message = "use_pooling is false: each query opens a connection of its own, and nothing holds a task to pool_maxconn (${var.pool_maxconn}). Beyond ${local.max_connections} connections (${var.db_instance_class}) PostgreSQL refuses them, and flask answers 503."
   }
 }

@@ -3,7 +3,7 @@
 
 resource "aws_iam_role" "execution" {
   for_each = local.services
-  name     = "${var.name}-${each.key}-execution"
+  name     = "${var.name}-${var.region}-${each.key}-execution" # IAM is one for all regions; 64 characters at most
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

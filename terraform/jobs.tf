@@ -9,6 +9,8 @@ locals {
       join(",", aws_subnet.tasks[*].id), aws_security_group.this["jobs"].id
     ])
   }
+  wait_for_deployment = "./wait_for_deployment.sh ${var.region} ${aws_ecs_cluster.this.name}"
+  wait_environment    = { DEPLOYMENT_POLL = var.job_poll_seconds }
   run_job_environment = { JOB_POLL = var.job_poll_seconds, JOB_TIMEOUT = var.job_timeout_seconds }
 }
 

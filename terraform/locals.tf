@@ -29,6 +29,12 @@ locals {
   # and nothing could be replaced.
   flask_maximum_percent = var.flask_count > 1 ? 150 : 200
   flask_peak_count      = ceil(var.flask_max_count * local.flask_maximum_percent / 100)
+  # What counts against Fargate's quota, in vCPU: when all has been made and a job runs once more, and when
+  # the services have grown to their limits and flask is being deployed.
+  vcpu_others = 2 + (local.locust ? 1 + var.locust_workers : 0) # a job; Locust
+  vcpu_start  = (var.flask_count * var.flask_cpu + var.nginx_count * var.nginx_cpu) / 1024 + local.vcpu_others
+  vcpu_most   = (local.flask_peak_count * var.flask_cpu + var.nginx_max_count * var.nginx_cpu) / 1024 + local.vcpu_others
+
   # Kept back by PostgreSQL (3) and RDS (2) for superusers, and by the app for jobs and people (5).
   reserved_connections = 10
   budget               = local.flask_peak_count * var.pool_maxconn + local.reserved_connections
@@ -69,6 +75,8 @@ locals {
     nginx = {
       FLASK_UPSTREAMS = "flask:5000"
       EDGE_CACHE      = var.edge_cache ? "on" : "off"
+      RATE_LIMIT      = var.rate_limit
+      TRUSTED_PROXIES = join(" ", aws_subnet.public[*].cidr_block) # the load balancer's
       LOG_FORMAT      = var.log_format
     }
   }

@@ -107,7 +107,7 @@ resource "aws_prometheus_workspace" "this" {
 # The only role whose permissions a container has: it may write to this workspace, and not read.
 resource "aws_iam_role" "metrics" {
   count = var.metrics ? 1 : 0
-  name  = "${var.name}-metrics"
+  name  = "${var.name}-${var.region}-metrics"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

@@ -22,7 +22,7 @@ resource "aws_ecs_task_definition" "nginx" {
     systemControls  = local.somaxconn
     stopTimeout     = 30
     healthCheck = {
-      command     = ["CMD", "curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:8080/health-check"]
+      command     = ["CMD", "curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:8080/nginx-health"]
       interval    = 5 # the shortest ECS allows
       timeout     = 5
       retries     = 3
@@ -45,7 +45,7 @@ resource "aws_ecs_service" "nginx" {
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 30
-  wait_for_steady_state              = true
+  propagate_tags                     = "SERVICE"
 
   deployment_circuit_breaker {
     enable   = true
@@ -69,13 +69,21 @@ resource "aws_ecs_service" "nginx" {
     container_port   = 8080
   }
 
-  # A target group takes tasks once a listener has it, and nginx is healthy once flask is.
-  depends_on = [aws_lb_listener.http, aws_lb_listener.https, aws_ecs_service.flask]
+  # A target group takes tasks once a listener has it. Service Connect's names are those that exist when a
+  # task starts.
+  depends_on = [aws_lb_listener.http, aws_lb_listener.https, terraform_data.flask_deployed]
 
   lifecycle {
-    postcondition {
-      condition     = self.task_definition == aws_ecs_task_definition.nginx.arn
-      error_message = "The new tasks did not become healthy: ECS went back to the last revision that did."
-    }
+    ignore_changes = [desired_count] # the autoscaling's
+  }
+}
+
+resource "terraform_data" "nginx_deployed" {
+  triggers_replace = [aws_ecs_service.nginx.id, aws_ecs_task_definition.nginx.arn]
+
+  provisioner "local-exec" {
+    command     = join(" ", [local.wait_for_deployment, aws_ecs_service.nginx.name, aws_ecs_task_definition.nginx.arn])
+    working_dir = path.module
+    environment = local.wait_environment
   }
 }

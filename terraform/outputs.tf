@@ -13,6 +13,12 @@ output "ecr_repository_urls" {
   value       = { for name, repository in aws_ecr_repository.this : name => repository.repository_url }
 }
 
+# Of the repositories, so that it is there after step 1 of README.md, which makes nothing else.
+output "image_platform" {
+  description = "What the images must be built for; build_and_push_images.sh --ecr reads it."
+  value       = one(toset([for repository in aws_ecr_repository.this : var.cpu_architecture == "ARM64" ? "linux/arm64" : "linux/amd64"]))
+}
+
 output "cluster" {
   description = "Name of the ECS cluster."
   value       = aws_ecs_cluster.this.name
@@ -20,7 +26,7 @@ output "cluster" {
 
 output "service_names" {
   description = "Names of the ECS services."
-  value       = concat([aws_ecs_service.flask.name, aws_ecs_service.nginx.name], values(aws_ecs_service.locust)[*].name)
+  value       = concat([aws_ecs_service.flask.name, aws_ecs_service.nginx.name], aws_ecs_service.locust_master[*].name, aws_ecs_service.locust_worker[*].name)
 }
 
 output "run_job_commands" {
@@ -44,6 +50,11 @@ output "metrics_endpoint" {
 output "locust_url" {
   description = "Locust's web interface; null while locust_workers is 0."
   value       = local.locust ? "${local.https ? "https" : "http"}://${local.https ? var.domain_name : aws_lb.this.dns_name}:8089" : null
+}
+
+output "locust_login" {
+  description = "Command that prints the password of Locust's web interface; the user is locust. null while locust_workers is 0."
+  value       = local.locust ? "aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.secret_arn.locust} --query SecretString --output text" : null
 }
 
 output "locust_command" {

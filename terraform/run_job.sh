@@ -6,7 +6,8 @@
 #   JOB_POLL     seconds between two looks at the task, default 5
 #   JOB_TIMEOUT  seconds until the task is stopped and counts as failed, default 1800
 #
-# Needs the AWS CLI, with the credentials that Terraform uses.
+# Whatever ends this script stops the task: nobody looks at it any more. A look that AWS does not answer
+# is repeated. Needs the AWS CLI, with the credentials that Terraform uses.
 set -euo pipefail
 
 fail() {
@@ -28,21 +29,29 @@ describe() {
   ecs describe-tasks --tasks "$task" --query "$1"
 }
 
-task=$(ecs run-task --task-definition "$definition" --launch-type FARGATE --started-by run_job.sh \
-  --network-configuration "$network" --query 'tasks[0].taskArn')
-case $task in
+running=''
+stop() {
+  [ -z "$running" ] || ecs stop-task --task "$task" --reason "run_job.sh ended" >/dev/null
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+IFS=$'\t' read -r task reason < <(ecs run-task --task-definition "$definition" --launch-type FARGATE \
+  --started-by run_job.sh --network-configuration "$network" --propagate-tags TASK_DEFINITION \
+  --query '[tasks[0].taskArn, failures[0].reason]') || true
+case ${task:-} in
   arn:*) echo "$definition: started $task" ;;
-  *) fail "$definition: ECS did not start it" ;;
+  *) fail "$definition: ECS did not start it${reason:+ ($reason)}" ;;
 esac
 
+running=yes
 SECONDS=0
-while state=$(describe 'tasks[0].lastStatus') && [ "$state" != STOPPED ]; do
-  if [ "$SECONDS" -ge "$timeout" ]; then
-    ecs stop-task --task "$task" --reason JOB_TIMEOUT >/dev/null
-    fail "$definition: still $state after $timeout s; stopped"
-  fi
+until state=$(describe 'tasks[0].lastStatus') && [ "$state" = STOPPED ]; do
+  [ "$SECONDS" -lt "$timeout" ] || fail "$definition: still ${state:-unknown} after $timeout s; stopped"
   sleep "${JOB_POLL:-5}"
 done
+running=''
 
 # A container that never started has no exit code: the CLI prints None.
 containers=$(describe 'tasks[0].containers[].[name, exitCode, reason]')

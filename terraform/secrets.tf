@@ -1,8 +1,9 @@
-# The passwords that RDS does not make: "app" of the role that only reads, "redis" of ElastiCache. They
-# are made when their secrets are; README.md has the command that makes new ones.
+# The passwords that RDS does not make: "app" of the role that only reads, "redis" of ElastiCache,
+# "locust" of Locust's page. They are made when their secrets are; README.md has the command that makes new
+# ones.
 
 locals {
-  made_passwords = toset(["app", "redis"])
+  made_passwords = toset(concat(["app", "redis"], local.locust ? ["locust"] : []))
 
   secret_arn = merge(
     { owner = aws_db_instance.this.master_user_secret[0].secret_arn },
@@ -15,11 +16,11 @@ locals {
   )
 
   # What a container gets from which secret; the populator alone has the owner's.
-  secrets = {
+  secrets = merge({
     data-populator = { POSTGRES_PASSWORD = "owner", POSTGRES_APP_PASSWORD = "app" }
     data-query     = { POSTGRES_PASSWORD = "app" }
     flask          = { POSTGRES_PASSWORD = "app", REDIS_PASSWORD = "redis" }
-  }
+  }, local.locust ? { locust = { LOCUST_PASSWORD = "locust" } } : {})
 }
 
 ephemeral "aws_secretsmanager_random_password" "made" {

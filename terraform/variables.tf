@@ -180,6 +180,17 @@ variable "edge_cache" {
   default     = false
 }
 
+variable "rate_limit" {
+  description = "RATE_LIMIT: requests per second of one client address, counted in each nginx task; or off."
+  type        = string
+  default     = "off"
+
+  validation {
+    condition     = var.rate_limit == "off" || can(regex("^([1-9][0-9]{0,5}|1000000)$", var.rate_limit))
+    error_message = "rate_limit is '${var.rate_limit}': expected off or a whole number from 1 to 1000000, e.g. 50."
+  }
+}
+
 variable "web_concurrency" {
   description = "WEB_CONCURRENCY: gunicorn workers in each flask task; one for each vCPU."
   type        = number
@@ -266,41 +277,52 @@ variable "flask_memory" {
   default     = 2048
 
   validation {
-    condition     = var.flask_memory % 1024 == 0 && var.flask_memory >= 2 * var.flask_cpu && var.flask_memory <= 8 * var.flask_cpu
-    error_message = "flask_memory is ${var.flask_memory}: expected a multiple of 1024 from ${2 * var.flask_cpu} to ${8 * var.flask_cpu} (2 to 8 MiB for each unit of flask_cpu), e.g. ${4 * var.flask_cpu}."
+    condition     = var.flask_memory % 1024 == 0 && var.flask_memory >= 2 * var.flask_cpu && var.flask_memory <= min(8 * var.flask_cpu, 30720)
+    error_message = "flask_memory is ${var.flask_memory}: expected a multiple of 1024 from ${2 * var.flask_cpu} to ${min(8 * var.flask_cpu, 30720)} (2 to 8 MiB for each unit of flask_cpu, 30720 at most), e.g. ${4 * var.flask_cpu}."
   }
 }
 
-variable "flask_target_cpu" {
-  description = "CPU use in percent that the autoscaling of flask aims at."
+variable "target_cpu" {
+  description = "CPU use in percent that the autoscaling of flask and of nginx aims at; Service Connect's proxy counts."
   type        = number
-  default     = 60
+  default     = 75
 
   validation {
-    condition     = var.flask_target_cpu >= 10 && var.flask_target_cpu <= 90
-    error_message = "flask_target_cpu is ${var.flask_target_cpu}: expected 10 to 90 percent, e.g. 60."
+    condition     = var.target_cpu >= 10 && var.target_cpu <= 90
+    error_message = "target_cpu is ${var.target_cpu}: expected 10 to 90 percent, e.g. 75."
   }
 }
 
 variable "flask_target_requests" {
   description = "Requests per flask task and minute that the autoscaling of flask aims at."
   type        = number
-  default     = 45000
+  default     = 22500
 
   validation {
     condition     = var.flask_target_requests >= 1
-    error_message = "flask_target_requests is ${var.flask_target_requests}: expected at least 1, e.g. 45000."
+    error_message = "flask_target_requests is ${var.flask_target_requests}: expected at least 1, e.g. 22500."
   }
 }
 
 variable "nginx_count" {
-  description = "nginx tasks."
+  description = "nginx tasks at least, and at the start."
   type        = number
   default     = 2
 
   validation {
     condition     = var.nginx_count == floor(var.nginx_count) && var.nginx_count >= 1
     error_message = "nginx_count is ${var.nginx_count}: expected a whole number of at least 1, e.g. 2."
+  }
+}
+
+variable "nginx_max_count" {
+  description = "nginx tasks at most."
+  type        = number
+  default     = 4
+
+  validation {
+    condition     = var.nginx_max_count == floor(var.nginx_max_count) && var.nginx_max_count >= var.nginx_count
+    error_message = "nginx_max_count is ${var.nginx_max_count}: expected a whole number of at least nginx_count (${var.nginx_count}), e.g. 8."
   }
 }
 
@@ -321,8 +343,8 @@ variable "nginx_memory" {
   default     = 1024
 
   validation {
-    condition     = var.nginx_memory % 1024 == 0 && var.nginx_memory >= 2 * var.nginx_cpu && var.nginx_memory <= 8 * var.nginx_cpu
-    error_message = "nginx_memory is ${var.nginx_memory}: expected a multiple of 1024 from ${2 * var.nginx_cpu} to ${8 * var.nginx_cpu} (2 to 8 MiB for each unit of nginx_cpu), e.g. ${4 * var.nginx_cpu}."
+    condition     = var.nginx_memory % 1024 == 0 && var.nginx_memory >= 2 * var.nginx_cpu && var.nginx_memory <= min(8 * var.nginx_cpu, 30720)
+    error_message = "nginx_memory is ${var.nginx_memory}: expected a multiple of 1024 from ${2 * var.nginx_cpu} to ${min(8 * var.nginx_cpu, 30720)} (2 to 8 MiB for each unit of nginx_cpu, 30720 at most), e.g. ${4 * var.nginx_cpu}."
   }
 }
 
@@ -409,7 +431,13 @@ variable "backup_retention_days" {
 }
 
 variable "deletion_protection" {
-  description = "Refuse to delete database and load balancer, and take a snapshot before the database goes."
+  description = "Refuse to delete database and load balancer."
+  type        = bool
+  default     = false
+}
+
+variable "final_snapshot" {
+  description = "Take a snapshot before the database goes. It stays, and costs storage. Apply it before terraform destroy."
   type        = bool
   default     = false
 }

@@ -1,8 +1,10 @@
 """build_and_push_images.sh: options, order, bills of materials, stopping at the first failure."""
 
+import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,10 +18,10 @@ TEXT = {"capture_output": True, "text": True}
 ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 
 
-def run(*options, cwd="/", **environ):
+def run(*options, cwd="/", script=SCRIPT, **environ):
     names = ("REGISTRY", "TAG", "PLATFORMS", "SBOM")
     clean = {k: v for k, v in os.environ.items() if k not in names}
-    return subprocess.run([SCRIPT, *options], cwd=cwd, env=clean | environ, **TEXT)
+    return subprocess.run([script, *options], cwd=cwd, env=clean | environ, **TEXT)
 
 
 def fake(folder, name, body=""):
@@ -213,22 +215,47 @@ def ecr(recorded, tmp_path):
     urls = tmp_path / "urls.json"
     urls.write_text(json.dumps({image: f"{ECR}/weather/{image}" for image in IMAGES}, indent=2))
     images = "*describe-images*data-query*) ;; *describe-images*) exit 1 ;;"
-    fake(tmp_path, "terraform", f'cat "${{REPOSITORIES:-{urls}}}"\n')
+    output = f'*image_platform*) echo linux/arm64 ;; *) cat "${{REPOSITORIES:-{urls}}}" ;;'
+    fake(tmp_path, "terraform", f'case "$*" in {output} esac\n')
     fake(tmp_path, "aws", f'case "$*" in {images} *) echo password ;; esac\n')
-    return recorded
+    docker = (tmp_path / "docker").read_text()
+    inspect = 'case "$*" in *"image inspect"*) echo "${BUILT:-linux/arm64}" ;; esac\n'
+    (tmp_path / "docker").write_text(docker + inspect)
+    (tmp_path / "checkout" / "terraform").mkdir(parents=True)
+    script = shutil.copy(SCRIPT, tmp_path / "checkout")
+    return functools.partial(recorded, script=script)
 
 
-def test_ecr_logs_in_and_pushes_to_the_repositories_of_terraform(ecr):
+def test_ecr_logs_in_and_pushes_to_the_repositories_of_terraform(ecr, tmp_path):
     result, calls = ecr("--ecr", TAG="v1")
     assert result.returncode == 0, result.stderr
     assert calls[0] == "terraform -chdir=terraform output -json ecr_repository_urls"
-    assert "aws ecr get-login-password --region eu-central-1" in calls[1:3]
-    assert f"docker login --username AWS --password-stdin {ECR}" in calls[1:3]
+    assert "aws ecr get-login-password --region eu-central-1" in calls[2:4]
+    assert f"docker login --username AWS --password-stdin {ECR}" in calls[2:4]
     assert f"docker build --tag {ECR}/weather/flask:v1 --pull flask" in calls
     pushed = [call for call in calls if call.startswith("docker push")]
     # An immutable tag can't be pushed twice: data-query is there already.
     assert pushed == [f"docker push {ECR}/weather/{i}:v1" for i in IMAGES if i != "data-query"]
-    assert result.stdout.splitlines()[-1] == 'Deploy them with image_tag = "v1"'
+    # A plain `terraform apply` takes this tag, and not one that terraform.tfvars still names.
+    tag = (tmp_path / "checkout" / "terraform" / "image_tag.auto.tfvars").read_text()
+    assert tag == 'image_tag = "v1"\n'
+    assert "terraform apply deploys them" in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "built"), [([], "linux/amd64"), (["--platforms", "linux/amd64,linux/386"], "")]
+)
+def test_ecr_refuses_images_that_the_tasks_cannot_run(ecr, options, built):
+    result, calls = ecr("--ecr", *options, TAG="v1", BUILT=built)
+    assert result.returncode == 1
+    assert "the tasks run linux/arm64: set PLATFORMS=linux/arm64" in result.stderr
+    assert len([call for call in calls if "build" in call]) == len(built and ["the first"])
+    assert not [call for call in calls if call.startswith("docker push")]
+
+
+def test_ecr_takes_images_for_several_platforms_with_the_tasks_own(ecr):
+    result, _ = ecr("--ecr", "--platforms", "linux/amd64,linux/arm64", TAG="v1")
+    assert result.returncode == 0, result.stderr
 
 
 def test_ecr_without_repositories(ecr):

@@ -25,6 +25,7 @@ MADE = {
         "all_servers.conf",
     ),  # nginx/configure.sh
     "IMAGE.cdx.json",
+    "image_tag.auto.tfvars",  # build_and_push_images.sh
     "port-towns.py",  # the pattern that simulate/README.md adds
     "plan.json",  # a run of the experiments
     "postgres-account.json",

@@ -6,6 +6,9 @@ mock_provider "aws" {
   mock_data "aws_availability_zones" {
     defaults = { names = ["us-east-1a", "us-east-1b", "us-east-1c"] }
   }
+  mock_data "aws_servicequotas_service_quota" {
+    defaults = { value = 1000 }
+  }
   mock_data "aws_secretsmanager_secret_version" {
     defaults = { secret_string = "0123456789abcdef" }
   }
@@ -36,6 +39,9 @@ mock_provider "aws" {
   mock_resource "aws_ecs_task_definition" {
     defaults = { arn = "arn:aws:ecs:us-east-1:123456789012:task-definition/weather:1" }
   }
+  mock_resource "aws_service_discovery_service" {
+    defaults = { arn = "arn:aws:servicediscovery:us-east-1:123456789012:service/srv-1" }
+  }
   mock_resource "aws_service_discovery_http_namespace" {
     defaults = { arn = "arn:aws:servicediscovery:us-east-1:123456789012:namespace/ns-1" }
   }
@@ -63,7 +69,7 @@ run "gate_before_flask" {
     error_message = "flask starts after the gate has succeeded."
   }
   assert {
-    condition     = length(aws_ecs_service.locust) == 0 && output.locust_url == null
+    condition     = length(aws_ecs_service.locust_master) == 0 && length(aws_ecs_service.locust_worker) == 0 && output.locust_url == null
     error_message = "Load generators are off unless asked for."
   }
   assert {
@@ -79,7 +85,7 @@ run "load_generators_answer_on_the_load_balancer" {
   }
 
   assert {
-    condition     = { for role, service in aws_ecs_service.locust : role => service.desired_count } == { master = 1, worker = 2 }
+    condition     = aws_ecs_service.locust_master[0].desired_count == 1 && aws_ecs_service.locust_worker[0].desired_count == 2
     error_message = "locust_workers counts the workers; there is one master."
   }
   assert {
@@ -104,18 +110,100 @@ run "a_failing_revision_never_takes_down_the_running_one" {
 
   assert {
     condition = alltrue([
-      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], values(aws_ecs_service.locust)) :
+      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], aws_ecs_service.locust_master, aws_ecs_service.locust_worker) :
       service.deployment_circuit_breaker[0].enable && service.deployment_circuit_breaker[0].rollback
     ])
     error_message = "ECS goes back to the last revision that worked."
   }
   assert {
     condition = alltrue([
-      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], values(aws_ecs_service.locust)) :
+      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], aws_ecs_service.locust_worker) :
       service.deployment_minimum_healthy_percent == 100 &&
       floor(service.desired_count * service.deployment_maximum_percent / 100) > service.desired_count
     ])
     error_message = "Old tasks stay until new ones are healthy, and there is room for at least one new task."
+  }
+}
+
+# Service Connect names the master by an IPv6 address too, which Locust takes and no task can reach.
+run "workers_find_the_master_by_its_ipv4_address" {
+  command = plan
+
+  variables {
+    locust_workers = 2
+    locust_cidrs   = ["203.0.113.9/32"]
+  }
+
+  assert {
+    condition = alltrue([
+      for service in concat(aws_ecs_service.locust_master, aws_ecs_service.locust_worker) :
+      length(service.service_connect_configuration) == 0
+    ])
+    error_message = "Locust does not use Service Connect."
+  }
+  assert {
+    condition     = aws_service_discovery_service.locust[0].dns_config[0].dns_records == tolist([{ type = "A", ttl = 10 }])
+    error_message = "The master's name has IPv4 addresses alone, for some seconds."
+  }
+  assert {
+    condition     = "${aws_service_discovery_service.locust[0].name}.${aws_service_discovery_private_dns_namespace.locust[0].name}" == local.locust_master
+    error_message = "Workers ask for the name that the master has."
+  }
+  assert {
+    condition     = aws_ecs_service.locust_master[0].deployment_minimum_healthy_percent == 0 && aws_ecs_service.locust_master[0].deployment_maximum_percent == 100
+    error_message = "There are never two masters."
+  }
+}
+
+run "new_accounts_may_run_6_vcpu" {
+  command = plan
+
+  override_data {
+    target = data.aws_servicequotas_service_quota.fargate
+    values = { value = 6 }
+  }
+
+  assert {
+    condition     = local.vcpu_start == 6 && local.vcpu_most == 19
+    error_message = "3 x 1 (flask) + 2 x 0.5 (nginx) + 2 (a job); 15 x 1 + 4 x 0.5 + 2 when all is at its limit."
+  }
+
+  expect_failures = [check.fargate_quota]
+}
+
+run "clients_are_told_apart_behind_the_load_balancer" {
+  command = plan
+
+  variables {
+    rate_limit = "50"
+  }
+
+  assert {
+    condition     = local.environment.nginx.TRUSTED_PROXIES == "10.0.0.0/20 10.0.16.0/20" && local.environment.nginx.RATE_LIMIT == "50"
+    error_message = "nginx believes the load balancer's subnets, and limits clients."
+  }
+}
+
+run "the_last_snapshot_is_a_setting_of_its_own" {
+  command = plan
+
+  variables {
+    deletion_protection = false
+    final_snapshot      = true
+  }
+
+  assert {
+    condition     = aws_db_instance.this.skip_final_snapshot == false
+    error_message = "terraform destroy follows an apply with deletion_protection = false, and the snapshot must survive that."
+  }
+}
+
+run "an_overloaded_flask_gets_nothing_replaced" {
+  command = plan
+
+  assert {
+    condition     = aws_lb_target_group.nginx.health_check[0].path == "/nginx-health"
+    error_message = "nginx's health is its own."
   }
 }
 
@@ -246,4 +334,6 @@ run "budget_without_pooling" {
     flask_max_count = 20
     use_pooling     = false
   }
+
+  expect_failures = [aws_ecs_task_definition.flask, check.connections_bounded]
 }

@@ -4,6 +4,9 @@ mock_provider "aws" {
   mock_data "aws_availability_zones" {
     defaults = { names = ["us-east-1a", "us-east-1b"] }
   }
+  mock_data "aws_servicequotas_service_quota" {
+    defaults = { value = 1000 }
+  }
 }
 
 variables {
@@ -28,10 +31,11 @@ run "too_low_or_malformed" {
     cache_expiry          = 0
     web_concurrency       = 0
     log_format            = "xml"
+    rate_limit            = "0"
     cpu_architecture      = "x86"
     flask_count           = 0
     flask_cpu             = 100
-    flask_target_cpu      = 0
+    target_cpu            = 0
     flask_target_requests = 0
     nginx_count           = 0
     nginx_cpu             = 0
@@ -49,9 +53,9 @@ run "too_low_or_malformed" {
   expect_failures = [
     var.image_tag, var.ingress_cidrs, var.region, var.name, var.tags, var.vpc_cidr,
     var.certificate_arn, var.total_records, var.batch_size, var.seed,
-    var.cache_expiry, var.web_concurrency, var.log_format,
+    var.cache_expiry, var.web_concurrency, var.log_format, var.rate_limit,
     var.cpu_architecture, var.flask_count, var.flask_cpu,
-    var.flask_target_cpu, var.flask_target_requests, var.nginx_count, var.nginx_cpu,
+    var.target_cpu, var.flask_target_requests, var.nginx_count, var.nginx_cpu,
     var.job_poll_seconds, var.job_timeout_seconds, var.gate_timeout_seconds,
     var.db_instance_class, var.db_allocated_storage, var.backup_retention_days,
     var.cache_node_type, var.log_retention_days, var.locust_workers,
@@ -70,7 +74,7 @@ run "too_high" {
     batch_size            = 1000001
     cache_expiry          = 86401
     web_concurrency       = 9
-    flask_target_cpu      = 91
+    target_cpu            = 91
     job_poll_seconds      = 61
     gate_timeout_seconds  = 121
     db_instance_class     = "db.serverless"
@@ -81,7 +85,7 @@ run "too_high" {
   expect_failures = [
     var.image_tag, var.ingress_cidrs, var.name, var.vpc_cidr, var.total_records,
     var.batch_size, var.cache_expiry, var.web_concurrency,
-    var.flask_target_cpu,
+    var.target_cpu,
     var.job_poll_seconds, var.gate_timeout_seconds, var.db_instance_class,
     var.backup_retention_days, var.locust_workers,
   ]
@@ -94,13 +98,14 @@ run "at_odds" {
     domain_name     = "weather.example.com" # without certificate_arn
     pool_minconn    = 16                    # above pool_maxconn
     flask_max_count = 2                     # below flask_count
+    nginx_max_count = 1                     # below nginx_count
     flask_memory    = 9216                  # above 8 MiB for each unit of flask_cpu
     nginx_memory    = 512                   # below 2
     locust_cidrs    = ["203.0.113.7/32", "0.0.0.0/0"]
   }
 
   expect_failures = [
-    var.domain_name, var.pool_minconn, var.flask_max_count, var.flask_memory, var.nginx_memory,
+    var.domain_name, var.pool_minconn, var.flask_max_count, var.nginx_max_count, var.flask_memory, var.nginx_memory,
     var.locust_cidrs,
   ]
 }
@@ -135,4 +140,17 @@ run "fewer_connections_than_workers" {
   }
 
   expect_failures = [var.pool_maxconn, var.locust_cidrs]
+}
+
+run "more_memory_than_fargate_has_for_4_vcpu" {
+  command = plan
+
+  variables {
+    flask_cpu    = 4096
+    flask_memory = 31744
+    nginx_cpu    = 4096
+    nginx_memory = 32768
+  }
+
+  expect_failures = [var.flask_memory, var.nginx_memory]
 }

@@ -69,7 +69,14 @@ class Nginx:
     who may not enter that, and could keep no answer and no body.
     """
 
-    def __init__(self, upstreams, edge_cache="off", rate_limit="off", log_format="text"):
+    def __init__(
+        self,
+        upstreams,
+        edge_cache="off",
+        rate_limit="off",
+        log_format="text",
+        trusted_proxies="",
+    ):
         self.directory = Path(tempfile.mkdtemp(prefix="weather-tests-"))
         self.directory.chmod(0o755)
         self.port = free_ports(1)[0]
@@ -79,6 +86,7 @@ class Nginx:
             FLASK_UPSTREAMS=" ".join(f"127.0.0.1:{upstream.port}" for upstream in upstreams),
             EDGE_CACHE=edge_cache,
             RATE_LIMIT=rate_limit,
+            TRUSTED_PROXIES=trusted_proxies,
             LOG_FORMAT=log_format,
             NGINX_LISTEN=f"127.0.0.1:{self.port}",
         )

@@ -44,6 +44,9 @@ def life(aws, tmp_path_factory):
     life.populator_fails = deployment.apply()
     life.after_populator_failed = snapshot(aws)
 
+    aws.set_exit_codes(flask=1)
+    life.first_flask_fails = deployment.apply()
+
     aws.set_exit_codes()
     life.applied = deployment.apply()
     life.stack = snapshot(aws)

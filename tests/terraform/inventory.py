@@ -30,6 +30,7 @@ LISTS = [
     ("rds", "describe_db_subnet_groups", "DBSubnetGroups", "DBSubnetGroupName"),
     ("secretsmanager", "list_secrets", "SecretList", "Name"),
     ("servicediscovery", "list_namespaces", "Namespaces", "Id"),
+    ("servicediscovery", "list_services", "Services", "Id"),
 ]
 
 

@@ -2,7 +2,8 @@
 
 MOTO_EXIT_CODES names a JSON file, container name -> exit code (null: it never started); containers
 it does not name exit with 0. A service whose new revision has a container that does not is rolled
-back, if its circuit breaker says so. Written for moto 5.2 and provider 5.100.
+back, if its circuit breaker says so; its first deployment just fails. Written for moto 5.2 and
+provider 5.100.
 """
 
 import functools
@@ -21,6 +22,8 @@ from moto.elasticache.responses import ElastiCacheResponse
 from moto.rds.models import DBInstance, DBParameterGroup
 from moto.secretsmanager.models import SecretsManagerBackend
 from moto.server import main
+from moto.servicequotas.models import ServiceQuotasBackend
+from moto.servicequotas.responses import ServiceQuotasResponse
 
 
 def around(owner, name):
@@ -78,10 +81,10 @@ def create_service(original, self):
     service.running_count, service.pending_count = service.desired_count, 0
     for wire, attribute in SERVICE_SETTINGS.items():
         setattr(service, attribute, self._get_param(wire))
+    fails = is_failing(self, service)
     for deployment in service.deployments:
-        deployment.update(
-            runningCount=service.desired_count, pendingCount=0, rolloutState="COMPLETED"
-        )
+        deployment.update(runningCount=service.desired_count, pendingCount=0)
+        deployment["rolloutState"] = "FAILED" if fails else "COMPLETED"
         if connect := self._get_param("serviceConnectConfiguration"):
             deployment["serviceConnectConfiguration"] = connect
     return answer
@@ -102,6 +105,19 @@ def containers(definition):
         yield container
 
 
+def is_failing(self, service):
+    """Whether a container of the service's revision ends; the task that shows it has stopped."""
+    revision = self.ecs_backend.describe_task_definition(service.task_definition)
+    if all(container.exitCode == 0 for container in containers(revision)):
+        return False
+    network = {"launch_type": "FARGATE", "networking_configuration": service.network_configuration}
+    tasks = self.ecs_backend.run_task(
+        service.cluster_name, revision.arn, 1, None, "ecs-svc", None, **network
+    )
+    self.ecs_backend.stop_task(service.cluster_name, tasks[0].task_arn, "A container exited")
+    return True
+
+
 @around(Task, "__init__")
 def make_task(original, self, cluster, task_definition, *args, **kwargs):
     original(cluster, task_definition, *args, **kwargs)
@@ -115,12 +131,24 @@ def update_service(original, self):
     service = self.ecs_backend.describe_services(cluster, [name])[0][0]
     worked = service.task_definition
     answer = original()
-    revision = self.ecs_backend.describe_task_definition(service.task_definition)
     breaker = service.deployment_configuration["deploymentCircuitBreaker"]
-    fails = any(container.exitCode != 0 for container in containers(revision))
+    fails = is_failing(self, service)
+    first = service.task_definition == worked  # nothing else to go back to
     if fails and breaker["enable"] and breaker["rollback"]:
         service.task_definition = worked
+    for deployment in service.deployments:
+        state = "FAILED" if fails and first else "COMPLETED"
+        deployment.update(taskDefinition=service.task_definition, rolloutState=state)
     return answer
+
+
+# Service Quotas: it knows those of VPC alone, and no defaults. This is what a new account has.
+def get_service_quota(self, service_code, quota_code):
+    return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": 6.0, "QuotaArn": "arn"}
+
+
+ServiceQuotasBackend.get_service_quota = get_service_quota
+ServiceQuotasResponse.get_aws_default_service_quota = ServiceQuotasResponse.get_service_quota
 
 
 # RDS: the provider reads both back.

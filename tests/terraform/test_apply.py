@@ -19,6 +19,19 @@ def test_no_service_exists_after_the_populator_failed(life):
     assert life.after_populator_failed.services == {}
 
 
+def test_a_failing_first_deployment_ends_the_apply_with_the_reason(life):
+    assert life.first_flask_fails.returncode == 1
+    message = unwrapped(life.first_flask_fails.stderr)
+    assert "flask: No task of its first revision became healthy." in message
+    assert "The last task: A container exited" in message
+    assert "flask exit code 1" in message
+
+
+def test_an_apply_that_outgrows_the_quota_says_so(life):
+    message = unwrapped(life.applied.stdout + life.applied.stderr)
+    assert "tasks need 19 vCPU, but this account may run 6 on Fargate in us-east-1" in message
+
+
 def test_the_next_apply_goes_on(life):
     assert life.applied.returncode == 0, life.applied.stderr
     assert set(life.stack.services) == {"flask", "nginx"}
@@ -65,8 +78,11 @@ def test_a_failed_deployment_is_rolled_back(life):
     for service in life.after_change.services.values():
         deployment = service["deploymentConfiguration"]
         assert deployment["deploymentCircuitBreaker"] == {"enable": True, "rollback": True}
-        assert deployment["minimumHealthyPercent"] == 100
         most = service["desiredCount"] * deployment["maximumPercent"] // 100
+        if service["serviceName"] == "locust-master":  # never two: each would have some workers
+            assert (deployment["minimumHealthyPercent"], most) == (0, 1)
+            continue
+        assert deployment["minimumHealthyPercent"] == 100
         assert most > service["desiredCount"], "no room for a new task beside the old ones"
 
 
@@ -127,9 +143,18 @@ def test_containers_get_their_passwords_from_secrets(life, aws, family):
             assert (value, stage) == (life.stack.passwords[expected[name]], "")
 
 
+def test_the_master_of_locust_alone_gets_the_password_of_its_page(life):
+    secrets = {
+        role: [s["name"] for s in definition["containerDefinitions"][0].get("secrets", [])]
+        for role, definition in life.after_change.definitions.items()
+        if role.startswith("locust-")
+    }
+    assert secrets == {"locust-master": ["LOCUST_PASSWORD"], "locust-worker": []}
+
+
 def test_a_role_reads_the_secrets_of_its_task_alone(life, aws):
     for service in ("data-populator", "data-query", "flask", "nginx"):
-        role = {"RoleName": f"weather-{service}-execution", "PolicyName": "execution"}
+        role = {"RoleName": f"weather-us-east-1-{service}-execution", "PolicyName": "execution"}
         statements = aws.ask("iam", "get_role_policy", **role)["PolicyDocument"]["Statement"]
         allowed = {
             arn
@@ -196,9 +221,12 @@ def test_cache_is_encrypted_and_has_a_password(life):
     assert life.stack.cache["AtRestEncryptionEnabled"]
 
 
-def test_flask_scales_from_3_to_10(life):
-    [target] = life.stack.scaling
-    assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 10)
+def test_both_services_scale(life):
+    limits = {
+        target["ResourceId"]: (target["MinCapacity"], target["MaxCapacity"])
+        for target in life.stack.scaling
+    }
+    assert limits == {"service/weather/flask": (3, 10), "service/weather/nginx": (2, 4)}
 
 
 def test_collectors_may_write_to_the_workspace_and_nothing_else(life, aws):
@@ -208,11 +236,14 @@ def test_collectors_may_write_to_the_workspace_and_nothing_else(life, aws):
         name: definition.get("taskRoleArn", "").rpartition("/")[2]
         for name, definition in life.after_change.definitions.items()
     }
-    assert {name for name, role in roles.items() if role == "weather-metrics"} == {"flask", "nginx"}
-    assert set(roles.values()) == {"weather-metrics", ""}
-    policy = aws.ask("iam", "get_role_policy", RoleName="weather-metrics", PolicyName="metrics")[
-        "PolicyDocument"
-    ]
+    assert {name for name, role in roles.items() if role == "weather-us-east-1-metrics"} == {
+        "flask",
+        "nginx",
+    }
+    assert set(roles.values()) == {"weather-us-east-1-metrics", ""}
+    policy = aws.ask(
+        "iam", "get_role_policy", RoleName="weather-us-east-1-metrics", PolicyName="metrics"
+    )["PolicyDocument"]
     [statement] = policy["Statement"]
     assert statement["Action"] == "aps:RemoteWrite"
     assert statement["Resource"] == workspace["arn"]

@@ -38,10 +38,15 @@ DIFFERENCES = {
     ),
     ("flask", "health interval"): (4, 5, "ECS knows no shorter one"),
     ("nginx", "health interval"): (4, 5, "ECS knows no shorter one"),
-    ("nginx", "more environment"): (
-        {"RATE_LIMIT"},
-        set(),
-        "every client has the address of the ALB there; a limit would be one for all of them",
+    ("nginx", "trusted proxies"): (
+        "",
+        "10.0.0.0/20 10.0.16.0/20",
+        "the load balancer's subnets: clients come through it",
+    ),
+    ("flask", "health retries"): (
+        3,
+        10,
+        "ECS replaces what is unhealthy, and a task that is saturated for 15 s must stay",
     ),
     ("nginx", "replicas"): (1, 2, "one in each availability zone"),
     ("nginx", "upstreams"): (
@@ -135,7 +140,8 @@ def test_same_defaults(ecs, service):
     sample = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.sample").read_text(), re.M))
     if service in ("data-query", "flask"):  # in Compose too
         sample["POSTGRES_USER"] = sample["POSTGRES_APP_USER"]
-    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS", "X_SERVED_BY"}
+    own = {"FLASK_UPSTREAMS", "TRUSTED_PROXIES", "X_SERVED_BY"}
+    both = (settings(ecs[service]).keys() & sample.keys()) - own
     assert both
     assert {name: settings(ecs[service])[name] for name in both} == {n: sample[n] for n in both}
 
@@ -162,7 +168,9 @@ def test_same_health_check(ecs, service):
     compose, check = COMPOSE[service]["healthcheck"], ecs[service]["healthCheck"]
     assert check["command"] == compose["test"]
     assert check["timeout"] == seconds(compose["timeout"])
-    assert check["retries"] == compose["retries"]
+    retries = (compose["retries"], check["retries"])
+    if retries[0] != retries[1]:
+        assert retries == difference(service, "health retries")
     assert check["startPeriod"] == seconds(compose["start_period"])
     intervals = (seconds(compose["interval"]), check["interval"])
     assert intervals == difference(service, "health interval")
@@ -170,7 +178,8 @@ def test_same_health_check(ecs, service):
 
 def test_the_load_balancer_asks_the_same_path(life):
     [group] = life.stack.target_groups
-    assert group["HealthCheckPath"] == "/health-check"
+    assert group["HealthCheckPath"] == "/nginx-health"
+    assert COMPOSE["nginx"]["healthcheck"]["test"][-1].endswith(":8080/nginx-health")
     assert group["Port"] == 8080
 
 
@@ -205,6 +214,12 @@ def test_upstreams(ecs):
     assert upstreams == difference("nginx", "upstreams")
 
 
+def test_trusted_proxies(ecs):
+    [sample] = re.findall(r"^TRUSTED_PROXIES=(.*)$", (ROOT / ".env.sample").read_text(), re.M)
+    proxies = (sample, settings(ecs["nginx"])["TRUSTED_PROXIES"])
+    assert proxies == difference("nginx", "trusted proxies")
+
+
 def gates(service):
     waits = COMPOSE[service]["depends_on"].items()
     return {name for name, wait in waits if wait["condition"] == "service_completed_successfully"}
@@ -212,7 +227,7 @@ def gates(service):
 
 def test_same_gates(life):
     assert gates("data-query") == {"data-populator"}
-    run = re.findall(r"weather-(data-\w+):\d+: started", life.applied.stdout)
+    run = re.findall(r"weather-(data-\w+):\d+: started", life.first_flask_fails.stdout)
     assert run == ["data-populator", "data-query"]
     assert (gates("flask"), set(run)) == difference("flask", "gate")
 
@@ -256,6 +271,7 @@ def test_same_load_generators(life, service, family):
     assert container["image"].endswith("/weather/simulate:v1")
     assert COMPOSE[service]["image"] == "weather-simulate"
     assert_same_hardening(container, COMPOSE[service], last_user("simulate"))
+    assert container["healthCheck"]["command"] == COMPOSE[service]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("service", ["flask", "nginx"])

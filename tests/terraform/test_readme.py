@@ -90,3 +90,11 @@ def test_the_autoscaling_aims_at_the_planned_capacity():
     variables = (CONFIGURATION / "variables.tf").read_text()
     aim = re.search(r'variable "flask_target_requests" \{.*?default += (\d+)', variables, re.S)[1]
     assert int(aim) == 0.75 * INPUTS["R"] * 60
+    cpu = re.search(r'variable "target_cpu" \{.*?default += (\d+)', variables, re.S)[1]
+    assert int(cpu) == 75  # both aims ask for the same number of tasks
+
+
+def test_the_quota_in_readme_is_that_of_the_plan():
+    scale = {row[0]: row[2] for row in SCALE}
+    need = scale["vCPU on Fargate, edge cache off, with Locust and a job"]
+    assert f"and 10,000 users {need} ([Scale](#scale))" in README
