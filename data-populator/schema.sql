@@ -42,6 +42,61 @@ CREATE TABLE IF NOT EXISTS weather_load_batches (
     EXCLUDE USING gist (ids WITH &&)
 );
 
+-- What data-query found right, row by row, when the tables were in this state. While they still are,
+-- no start has to read all rows again.
+CREATE TABLE IF NOT EXISTS weather_full_check (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    state text NOT NULL,
+    checked_at timestamptz NOT NULL
+);
+
+-- Without the extension (a role that may not create it) every check is a full one.
+DO $$ BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_visibility;
+EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_file THEN
+    NULL;
+END $$;
+
+-- A text that differs after any change of the tables' rows; NULL where PostgreSQL can't tell. It asks
+-- the freeze map (2 bits a page), not the rows: a change of a row takes its page off the map, and a
+-- VACUUM that puts it back moves relfrozenxid. Both survive a crash, unlike the statistics' counters.
+CREATE OR REPLACE FUNCTION weather_state() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    summary regprocedure := to_regprocedure('pg_visibility_map_summary(regclass)');
+    pages bigint := pg_relation_size('weather_data') / current_setting('block_size')::integer;
+    frozen bigint;
+BEGIN
+    IF summary IS NULL OR NOT has_function_privilege(summary, 'EXECUTE') THEN
+        RETURN NULL;
+    END IF;
+    SELECT all_frozen INTO frozen FROM pg_visibility_map_summary('weather_data');
+    IF frozen < pages THEN
+        RETURN NULL;
+    END IF;
+    RETURN concat_ws(' ',
+        pages,
+        (SELECT relfrozenxid FROM pg_class WHERE oid = 'weather_data'::regclass),
+        (SELECT string_agg(pg_relation_filenode(indexrelid)::text, ',' ORDER BY indexrelid)
+         FROM pg_index WHERE indrelid = 'weather_data'::regclass),
+        pg_relation_filenode('weather_data'),
+        (SELECT md5(string_agg(weather_load::text, '')) FROM weather_load),
+        (SELECT md5(string_agg(s::text, '' ORDER BY first_id)) FROM weather_load_segments AS s),
+        (SELECT md5(string_agg(l::text, '' ORDER BY location)) FROM weather_locations AS l));
+END $$;
+
+-- Called by data-query, whose role may write nothing itself: it can only claim the present state.
+CREATE OR REPLACE FUNCTION weather_record_full_check(seen text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    INSERT INTO weather_full_check (state, checked_at)
+    SELECT seen, now() WHERE seen = weather_state()
+    ON CONFLICT (only_row) DO UPDATE SET state = excluded.state, checked_at = excluded.checked_at;
+    RETURN FOUND;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION weather_state(), weather_record_full_check(text) FROM PUBLIC;
+
 -- section: drop indexes
 
 ALTER TABLE weather_data DROP CONSTRAINT IF EXISTS weather_data_pkey;
