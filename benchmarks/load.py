@@ -57,7 +57,7 @@ class Server:
     def environ(self) -> dict[str, str]:
         """The variables of the populator and those of libpq's tools."""
         ours = {"HOST": "127.0.0.1", "PORT": str(self._postgres.port), "DB": "bench"}
-        ours |= {"USER": "bench", "PASSWORD": PASSWORD}
+        ours |= {"USER": "bench", "PASSWORD": PASSWORD, "APP_PASSWORD": PASSWORD}
         libpq = {"PGHOST": "127.0.0.1", "PGPORT": ours["PORT"], "PGDATABASE": "bench"}
         libpq |= {"PGUSER": "bench", "PGPASSWORD": PASSWORD}
         ours = {f"POSTGRES_{name}": value for name, value in ours.items()}

@@ -1,6 +1,6 @@
 -- The schema of the weather data, all of it. data-populator runs it section by section: the tables
 -- before it copies rows, the indexes after it, both at once. `psql -f schema.sql` makes what is
--- missing and builds the indexes anew.
+-- missing and builds the indexes anew. Who may read it: populator/account.py.
 
 -- section: tables
 

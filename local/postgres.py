@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psycopg2
 from environment import PostgresSettings
-from processes import POLL, Child, StackError, check_reachable, write_secret
+from processes import POLL, Child, StackError, check_reachable, own_environ, write_secret
 from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
 
 # As in docker-compose.yaml, which gives the reasons; a test compares them.
 SERVER_SETTINGS = {
@@ -56,8 +57,7 @@ class Postgres:
         self.password = password or self._kept_password or secrets.token_urlsafe(18)
         self._run_as = run_as
         self._binaries = _binaries()
-        # libpq's own variables must not change which server the tools talk to.
-        environ = {name: value for name, value in environ.items() if not name.startswith("PG")}
+        environ = own_environ(environ)
         self.initdb = Child(
             "initdb",
             self._initdb_command(),
@@ -179,8 +179,10 @@ class Postgres:
 
     def _change_password(self) -> None:
         with closing(self._connect()) as connection, connection.cursor() as cursor:
-            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
-            cursor.execute(statement.format(sql.Identifier(self.owner), sql.Literal(self.password)))
+            # PostgreSQL may log the statement: it has the verifier, not the password.
+            verifier = encrypt_password(self.password, self.owner, connection, "scram-sha-256")
+            statement = sql.SQL("ALTER ROLE {} PASSWORD %s").format(sql.Identifier(self.owner))
+            cursor.execute(statement, (verifier,))
         self._write_account()
 
     def _make_database(self) -> None:

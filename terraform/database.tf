@@ -1,5 +1,5 @@
-# db of the Compose file. RDS makes the password, keeps it in Secrets Manager and never shows it to
-# Terraform.
+# db of the Compose file. RDS makes the owner's password, keeps it in Secrets Manager and never shows
+# it to Terraform.
 
 resource "aws_db_subnet_group" "this" {
   name       = var.name
@@ -75,7 +75,7 @@ resource "aws_db_instance" "this" {
 # the command that rotates it and restarts the tasks.
 resource "aws_secretsmanager_secret_rotation" "database" {
   # checkov:skip=CKV_AWS_304: see above; 1000 days is the longest there is
-  secret_id          = local.password_arn
+  secret_id          = local.secret_arn.owner
   rotate_immediately = false
 
   rotation_rules {

@@ -1,5 +1,5 @@
 # One execution role per service: ECS uses it to pull that image, write that log and read the
-# database's password where it is needed. There are no task roles: no container calls AWS.
+# passwords that it needs. There are no task roles: no container calls AWS.
 
 resource "aws_iam_role" "execution" {
   for_each = local.services
@@ -38,10 +38,10 @@ resource "aws_iam_role_policy" "execution" {
           Resource = "${aws_cloudwatch_log_group.this[each.key].arn}:*"
         },
       ],
-      each.value.password ? [{
+      contains(keys(local.secrets), each.key) ? [{
         Effect   = "Allow"
         Action   = "secretsmanager:GetSecretValue"
-        Resource = local.password_arn
+        Resource = [for name in values(local.secrets[each.key]) : local.secret_arn[name]]
       }] : []
     )
   })

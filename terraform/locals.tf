@@ -5,18 +5,16 @@ locals {
 
   image = { for name, repository in aws_ecr_repository.this : name => "${repository.repository_url}:${var.image_tag}" }
 
-  # What has a task definition: the images its role may pull, and whether it reads the password.
+  # What has a task definition: the images its role may pull.
   services = merge(
     {
-      data-populator = { images = ["data-populator"], password = true }
-      data-query     = { images = ["data-query"], password = true }
-      flask          = { images = ["flask", "data-query"], password = true }
-      nginx          = { images = ["nginx"], password = false }
+      data-populator = { images = ["data-populator"] }
+      data-query     = { images = ["data-query"] }
+      flask          = { images = ["flask", "data-query"] }
+      nginx          = { images = ["nginx"] }
     },
-    local.locust ? { locust = { images = ["simulate"], password = false } } : {}
+    local.locust ? { locust = { images = ["simulate"] } } : {}
   )
-
-  password_arn = aws_db_instance.this.master_user_secret[0].secret_arn
 
   # Memory of the database in GiB, from the name of its class: db.t4g.medium, db.r7g.2xlarge.
   db_class = split(".", var.db_instance_class)
@@ -39,18 +37,21 @@ locals {
     POSTGRES_HOST    = aws_db_instance.this.address
     POSTGRES_PORT    = aws_db_instance.this.port
     POSTGRES_DB      = aws_db_instance.this.db_name
-    POSTGRES_USER    = aws_db_instance.this.username
     POSTGRES_SSLMODE = "require"
   }
+  app_user        = "weather_app" # made by data-populator, may only read
+  postgres_reader = merge(local.postgres_client, { POSTGRES_USER = local.app_user })
 
   environment = {
     data-populator = merge(local.postgres_client, {
-      TOTAL_RECORDS = var.total_records
-      BATCH_SIZE    = var.batch_size
-      SEED          = var.seed
+      POSTGRES_USER     = aws_db_instance.this.username
+      POSTGRES_APP_USER = local.app_user
+      TOTAL_RECORDS     = var.total_records
+      BATCH_SIZE        = var.batch_size
+      SEED              = var.seed
     })
-    data-query = merge(local.postgres_client, { TOTAL_RECORDS = var.total_records })
-    flask = merge(local.postgres_client, {
+    data-query = merge(local.postgres_reader, { TOTAL_RECORDS = var.total_records })
+    flask = merge(local.postgres_reader, {
       REDIS_HOST      = aws_elasticache_replication_group.this.primary_endpoint_address
       REDIS_PORT      = aws_elasticache_replication_group.this.port
       REDIS_SSL       = true
@@ -81,7 +82,7 @@ locals {
       essential              = true
       readonlyRootFilesystem = true
       environment            = [for key, value in lookup(local.environment, name, {}) : { name = key, value = tostring(value) }]
-      secrets                = local.services[name].password ? [{ name = "POSTGRES_PASSWORD", valueFrom = "${local.password_arn}:password::" }] : []
+      secrets                = [for key, secret in lookup(local.secrets, name, {}) : { name = key, valueFrom = local.secret_value[secret] }]
       logConfiguration       = local.log[name]
     }
   }

@@ -10,11 +10,33 @@ from decimal import Decimal
 from pathlib import Path
 
 import psutil
+import psycopg2
+import pytest
 from postgres import Postgres, connect
 from processes import free_ports, unprivileged_user
 
 PASSWORD = "only-for-tests"
+APP_PASSWORD = "only-for-reading"
 STOP_LIMIT = 20  # seconds for a server to end
+# What the application's role must not do, each with the SQLSTATE of the refusal: 42501.
+REFUSED = (
+    "DELETE FROM weather_data",
+    "INSERT INTO weather_data SELECT * FROM weather_data LIMIT 1",
+    "UPDATE weather_locations SET records = 0",
+    "TRUNCATE weather_load",
+    "DROP TABLE weather_data",
+    "SELECT * FROM weather_load_batches",
+    "CREATE TABLE other (id int)",
+    "CREATE TEMPORARY TABLE other (id int)",
+    "COPY weather_data TO PROGRAM 'cat'",
+    "COPY weather_data TO '/tmp/other'",
+    "CREATE ROLE other SUPERUSER",
+    "CREATE DATABASE other",
+)
+POWERS = """
+SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls
+FROM pg_roles WHERE rolname = current_user
+"""
 SCHEMA = Path(__file__).parents[1] / "data-populator" / "schema.sql"
 
 
@@ -32,6 +54,19 @@ def sql_averages(environ: Mapping[str, str]) -> dict[str, tuple[Decimal, int]]:
             " FROM weather_data GROUP BY 1"
         )
         return {location: (average, records) for location, average, records in cursor}
+
+
+def assert_only_reads(connection) -> None:
+    """The connection's role may read the weather, and nothing that would change anything."""
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(POWERS)
+        assert cursor.fetchone() == (False,) * 5
+        cursor.execute("SELECT count(*) FROM weather_data, weather_load WHERE id <= 10")
+        assert cursor.fetchone() == (10,)
+        for statement in REFUSED:
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
 
 
 @contextmanager
@@ -89,6 +124,7 @@ class Database:
     """One database of a server, with an open connection for the test's own queries."""
 
     def __init__(self, server: Postgres, name: str) -> None:
+        self.server = server
         self.name = name
         self.environ = {
             "POSTGRES_HOST": "127.0.0.1",
@@ -96,6 +132,7 @@ class Database:
             "POSTGRES_DB": name,
             "POSTGRES_USER": server.owner,
             "POSTGRES_PASSWORD": PASSWORD,
+            "POSTGRES_APP_PASSWORD": APP_PASSWORD,
         }
         self._connection = None
 

@@ -28,6 +28,7 @@ MADE = {
     "port-towns.py",  # the pattern that simulate/README.md adds
     "plan.json",  # a run of the experiments
     "postgres-account.json",
+    "valkey-account.conf",
     "report.html",
     "report.md",
     "terraform.tfvars",

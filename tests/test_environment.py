@@ -10,7 +10,8 @@ from environment import (
     read_boolean,
     read_choice,
     read_integer,
-    read_postgres_password,
+    read_password,
+    read_secret,
     read_text,
     read_total_records,
 )
@@ -130,7 +131,7 @@ def test_a_bad_switch_is_one_line():
 def test_the_password_may_come_from_a_file(tmp_path, content, password):
     path = tmp_path / "password"
     path.write_bytes(content)
-    assert read_postgres_password({"POSTGRES_PASSWORD_FILE": str(path)}) == password
+    assert read_password({"POSTGRES_PASSWORD_FILE": str(path)}, "POSTGRES_PASSWORD") == password
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_an_unusable_password_file_is_one_line(tmp_path, content, expected):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError) as error:
-        read_postgres_password({"POSTGRES_PASSWORD_FILE": str(path)})
+        read_password({"POSTGRES_PASSWORD_FILE": str(path)}, "POSTGRES_PASSWORD")
     assert str(error.value).startswith("POSTGRES_PASSWORD_FILE is '/")
     assert str(error.value).endswith(f": expected {expected}")
     assert "\n" not in str(error.value)
@@ -155,8 +156,17 @@ def test_an_unusable_password_file_is_one_line(tmp_path, content, expected):
 
 def test_a_password_file_that_may_not_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"expected a readable file \(Is a directory\)$"):
-        read_postgres_password({"POSTGRES_PASSWORD_FILE": str(tmp_path)})
+        read_password({"POSTGRES_PASSWORD_FILE": str(tmp_path)}, "POSTGRES_PASSWORD")
 
 
 def test_the_password_is_not_printed():
     assert "secret-word" not in repr(PostgresSettings.from_env(MINIMUM))
+
+
+def test_a_secret_may_be_missing_but_not_be_given_twice(tmp_path):
+    assert read_secret({"REDIS_PASSWORD": "", "REDIS_PASSWORD_FILE": ""}, "REDIS_PASSWORD") is None
+    with pytest.raises(ConfigError) as error:
+        read_secret({"REDIS_PASSWORD": "a", "REDIS_PASSWORD_FILE": "b"}, "REDIS_PASSWORD")
+    assert str(error.value) == (
+        "REDIS_PASSWORD and REDIS_PASSWORD_FILE: both are set, expected exactly one of them"
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psycopg2
 
-from populator import ledger, schema
+from populator import account, ledger, schema
 from populator.connect import APPLICATION_NAME, connect_when_ready
 from populator.progress import Progress
 from populator.rows import COPY_COLUMNS, Generator, Totals
@@ -58,6 +58,7 @@ def load(settings: Settings, progress: Progress) -> None:
         _loader_lock(connection, progress),
     ):
         schema.create_tables(connection)
+        account.make_reader(connection, settings.app_user, settings.app_password)
         plan = ledger.open_plan(connection, settings.seed, settings.total_records)
         _fill(connection, settings, plan, progress)
     progress.say("Database connection closed")

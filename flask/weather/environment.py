@@ -57,23 +57,28 @@ def read_total_records(environ: Environ) -> int:
     return read_integer(environ, "TOTAL_RECORDS", 10_000_000, 1, MAX_ROWS)
 
 
-def read_postgres_password(environ: Environ) -> str:
-    """POSTGRES_PASSWORD, or what the file that POSTGRES_PASSWORD_FILE names holds."""
-    password, path = environ.get("POSTGRES_PASSWORD"), environ.get("POSTGRES_PASSWORD_FILE")
-    if bool(password) == bool(path):
-        raise ConfigError(
-            "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE: "
-            f"{'both are' if password else 'neither is'} set, expected exactly one of them"
-        )
-    if password:
-        return password
+def read_password(environ: Environ, name: str) -> str:
+    """As read_secret(), where one of the two must be set."""
+    password = read_secret(environ, name)
+    if password is None:
+        raise ConfigError(f"{name} and {name}_FILE: neither is set, expected exactly one of them")
+    return password
+
+
+def read_secret(environ: Environ, name: str) -> str | None:
+    """The variable, or what the file holds that NAME_FILE names; None where neither is set."""
+    password, path = environ.get(name), environ.get(f"{name}_FILE")
+    if password and path:
+        raise ConfigError(f"{name} and {name}_FILE: both are set, expected exactly one of them")
+    if not path:
+        return password or None
     try:
         password = Path(path).read_text().rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise bad_value("POSTGRES_PASSWORD_FILE", path, f"a readable file ({reason})") from error
+        raise bad_value(f"{name}_FILE", path, f"a readable file ({reason})") from error
     if not password:
-        raise bad_value("POSTGRES_PASSWORD_FILE", path, "a password, it is empty")
+        raise bad_value(f"{name}_FILE", path, "a password, it is empty")
     return password
 
 
@@ -95,7 +100,7 @@ class PostgresSettings:
             port=read_integer(environ, "POSTGRES_PORT", 5432, 1, 65535),
             database=read_text(environ, "POSTGRES_DB", "weather"),
             user=read_text(environ, "POSTGRES_USER", "weather"),
-            password=read_postgres_password(environ),
+            password=read_password(environ, "POSTGRES_PASSWORD"),
             sslmode=read_choice(environ, "POSTGRES_SSLMODE", "prefer", SSL_MODES),
         )
 

@@ -6,7 +6,7 @@ Each name has the prefix weather_ and its unit as suffix (prometheus.io, "Metric
 import functools
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -89,7 +89,11 @@ _build = Gauge(
 _settings = Gauge(
     "weather_settings_info",
     "Always 1; the settings are labels",
-    sorted(set(Settings.__dataclass_fields__) - {"postgres", "redis_host", "redis_port"}),
+    sorted(
+        field.name
+        for field in fields(Settings)
+        if field.repr and field.name not in ("postgres", "redis_host", "redis_port")
+    ),
     multiprocess_mode="livemax",
 )
 
@@ -101,7 +105,7 @@ REFUSED = {reason: _refused.labels(reason) for reason in REASONS}
 
 
 def describe(settings: Settings) -> None:
-    """Show the versions and the settings as labels, without hosts and passwords."""
+    """Show the versions and the settings as labels, without hosts and passwords (repr=False)."""
     versions = {name.partition("-")[0]: version(name) for name in PACKAGES}
     _build.labels(python=platform.python_version(), **versions).set(1)
     values = asdict(settings)

@@ -1,5 +1,6 @@
 """Redis with short time limits: a cache that is down or frozen must not slow requests down."""
 
+import logging
 import socket
 import threading
 from time import monotonic
@@ -21,6 +22,8 @@ PAUSE = 1.0  # seconds without Redis after it failed
 # Of a process; other commands wait for a millisecond or two. A burst that opened a connection for
 # each of its requests spent 1 ms of CPU on each, and kept 50 to 100 of them.
 CONNECTIONS = 8
+
+log = logging.getLogger("gunicorn.error")
 
 
 class RedisDownError(Exception):
@@ -59,6 +62,7 @@ class RedisClient:
         self._options: dict[str, Any] = {
             "host": settings.redis_host,
             "port": settings.redis_port,
+            "password": settings.redis_password,  # sent once per connection, by AUTH
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
@@ -68,6 +72,7 @@ class RedisClient:
         self._breaker = Breaker(PAUSE)
         self._places = threading.Semaphore(CONNECTIONS)
         self._idle: list[Connection] = []
+        self._told_refusal = False
 
     def execute(self, *command: str | int) -> Any:
         """Send one command on one of CONNECTIONS; return the answer, as bytes, int or None.
@@ -93,12 +98,21 @@ class RedisClient:
             # The others broke with this one if Redis restarted: one command fails, not each.
             self._idle = []
             metrics.REDIS_ERRORS.inc()
+            if isinstance(error, redis.AuthenticationError):
+                self._tell_refusal(error)
             if monotonic() - started < STALLED:
                 self._breaker.failed()
                 metrics.REDIS_BREAKER_OPEN.set(1)
             raise RedisDownError(str(error)) from error
         self._succeeded(connection, idle)
         return answer
+
+    def _tell_refusal(self, error: redis.AuthenticationError) -> None:
+        """Log once what is tried again every PAUSE seconds, as Redis may get the right password."""
+        if not self._told_refusal:
+            self._told_refusal = True
+            address = "{host}:{port}".format(**self._options)
+            log.error("REDIS_PASSWORD: Redis at %s refuses it (%s): no Redis", address, error)
 
     def _take(self, idle: list[Connection]) -> Connection:
         try:

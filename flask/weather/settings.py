@@ -3,7 +3,7 @@
 import functools
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weather.environment import (
     ConfigError,
@@ -13,6 +13,7 @@ from weather.environment import (
     read_boolean,
     read_choice,
     read_integer,
+    read_secret,
     read_text,
 )
 
@@ -33,6 +34,7 @@ class Settings:
     redis_host: str
     redis_port: int
     redis_ssl: bool
+    redis_password: str | None = field(repr=False)
     use_pooling: bool
     pool_minconn: int
     pool_maxconn: int
@@ -52,6 +54,7 @@ class Settings:
             redis_host=read_text(environ, "REDIS_HOST", "localhost"),
             redis_port=read_integer(environ, "REDIS_PORT", 6379, 1, 65535),
             redis_ssl=read_boolean(environ, "REDIS_SSL", False),
+            redis_password=read_secret(environ, "REDIS_PASSWORD"),
             use_pooling=read_boolean(environ, "USE_POOLING", True),
             pool_minconn=read_integer(environ, "POOL_MINCONN", 5, 0, 1000),
             pool_maxconn=read_integer(environ, "POOL_MAXCONN", 15, 1, 1000),

@@ -1,9 +1,13 @@
 # terraform test: no account, no network. An apply runs run_job.sh, so an `aws` must be on the PATH:
-# tests/terraform puts one there that plays the jobs.
+# tests/terraform puts one there that plays the jobs, and makes data of ephemeral resources, which
+# mock providers don't know.
 
 mock_provider "aws" {
   mock_data "aws_availability_zones" {
     defaults = { names = ["us-east-1a", "us-east-1b", "us-east-1c"] }
+  }
+  mock_data "aws_secretsmanager_secret_version" {
+    defaults = { secret_string = "0123456789abcdef" }
   }
   mock_resource "aws_db_instance" {
     defaults = {

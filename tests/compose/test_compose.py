@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from databases import POWERS, REFUSED
 from polling import poll
 from service import REPLICAS
 
@@ -117,6 +118,38 @@ def test_hardening_holds_inside_the_container(project, service):
     assert "Read-only file system" in refused.stderr
 
 
+TRY = """
+import sys, psycopg2
+from weather.settings import Settings
+connection = psycopg2.connect(**Settings.from_env().postgres.connect_arguments)
+connection.autocommit = True
+cursor = connection.cursor()
+cursor.execute(sys.argv[1])
+print(*cursor.fetchone())
+for statement in sys.argv[2:]:
+    try:
+        cursor.execute(statement)
+    except psycopg2.Error as error:
+        print(error.pgcode)
+"""
+
+
+@pytest.mark.parametrize("service", REPLICAS)
+def test_a_replicas_role_only_reads(project, service):
+    tried = project.exec(service, "python", "-c", TRY, POWERS, *REFUSED).stdout.splitlines()
+    assert tried == ["False False False False False", *["42501"] * len(REFUSED)]
+
+
+def test_redis_answers_nobody_without_its_password(project):
+    """And the command line has no password, where every user of the host could read it."""
+    refused = project.exec("redis", "redis-cli", "set", "weather:avg:1:Portland", "{}").stdout
+    assert refused.startswith("NOAUTH ")
+    command = project.exec("redis", "cat", "/proc/1/cmdline").stdout
+    assert command.startswith("redis-server")
+    assert "weather" not in command
+    assert json.loads(project.get("/ready")[1])["redis"] == "up"
+
+
 def test_stop_grace_outlasts_gunicorn(project):
     for name in REPLICAS:
         assert project.inspect(name)["Config"].get("StopTimeout", 10) > 20
@@ -183,8 +216,14 @@ def test_second_up_finds_everything_there(project):
 
 
 def test_start_after_down_serves_the_data_that_stayed(project):
+    """Also those of a stack from before the replicas had a role, and with other passwords."""
+    psql = ["psql", "-At", "-U", "weather", "-d", "weather", "-c"]
+    project.exec("db", *psql, "drop owned by weather_app; drop role weather_app")
     project.compose("down")
+    project.env |= {"POSTGRES_APP_PASSWORD": "other", "REDIS_PASSWORD": "other"}
     project.compose("up", "--detach")
     poll(project.serving, 60)
     log = project.compose("logs", "data-populator").stdout
     assert f"{RECORDS}/{RECORDS}" in log
+    ready = {"ready": True, "postgresql": "up", "redis": "up"}
+    assert json.loads(project.get("/ready")[1]) == ready

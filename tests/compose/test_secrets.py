@@ -1,4 +1,4 @@
-"""The password from a file: it works, mistakes are one clear line, and nothing shows it."""
+"""Passwords from files: they work, mistakes are one clear line, and nothing shows them."""
 
 import http.client
 import secrets
@@ -6,26 +6,29 @@ import subprocess
 
 import pytest
 
-MOUNTED = "/run/secrets/postgres_password"
+MOUNTED = "/run/secrets/postgres_app_password"  # data-query's
+NAMES = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "REDIS_PASSWORD")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
-def password(tmp_path_factory):
-    """The file that holds it."""
-    path = tmp_path_factory.mktemp("secrets") / "postgres_password"
-    path.write_text(secrets.token_hex(24) + "\n")
-    path.chmod(0o644)
-    return path
+def passwords(tmp_path_factory):
+    """The files that hold them, by variable."""
+    folder = tmp_path_factory.mktemp("secrets")
+    files = {f"{name}_FILE": folder / name.lower() for name in NAMES}
+    for path in files.values():
+        path.write_text(secrets.token_hex(24) + "\n")
+        path.chmod(0o644)
+    return files
 
 
 @pytest.fixture(scope="module")
-def project(make_project, password):
+def project(make_project, passwords):
     """PostgreSQL, Redis, both jobs and one replica."""
     project = make_project(
         "test-compose-secrets",
         COMPOSE_FILE="docker-compose.yaml:docker-compose.secrets.yaml",
-        POSTGRES_PASSWORD_FILE=str(password),
+        **{name: str(path) for name, path in passwords.items()},
         TOTAL_RECORDS="1000",
     )
     project.compose("build", "data-populator", "data-query", "flask")
@@ -50,10 +53,12 @@ def job(project, *options):
     return result.returncode, result.stderr + result.stdout
 
 
-def test_the_password_of_the_file_opens_the_database(project):
+def test_the_passwords_of_the_files_open_the_database_and_redis(project):
     status, answer = ask(project, "POST", "/query", b"location=Nowhere")
     assert status == 200
     assert "No data available" in answer
+    status, answer = ask(project, "GET", "/ready")
+    assert (status, '"redis": "up"' in answer) == (200, True)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def other_file(project, tmp_path, monkeypatch):
     """Another file in place of the right one, for this test."""
     path = tmp_path / "other"
     path.touch()
-    monkeypatch.setitem(project.env, "POSTGRES_PASSWORD_FILE", str(path))
+    monkeypatch.setitem(project.env, "POSTGRES_APP_PASSWORD_FILE", str(path))
     return path
 
 
@@ -96,8 +101,8 @@ def test_both_variables_are_one_line(project):
     assert "one-too-many" not in output
 
 
-def test_nothing_shows_the_password(project, password, other_file):
-    """Neither the right nor a wrong one: not in an answer, a log or the containers' settings."""
+def test_nothing_shows_the_passwords(project, passwords, other_file):
+    """Neither the right ones nor a wrong one: in no answer, log or container's settings."""
     wrong = secrets.token_hex(24)
     other_file.write_text(wrong)
     other_file.chmod(0o644)
@@ -128,6 +133,5 @@ def test_nothing_shows_the_password(project, password, other_file):
     containers = project.compose("ps", "--all", "--quiet").stdout.split()
     seen.append(subprocess.check_output(["docker", "inspect", *containers], text=True))
     assert f"POSTGRES_PASSWORD_FILE={MOUNTED}" in seen[-1]
-    for text in seen:
-        assert password.read_text().strip() not in text
-        assert wrong not in text
+    shown = [path.read_text().strip() for path in passwords.values()] + [wrong]
+    assert not any(word in text for text in seen for word in shown)

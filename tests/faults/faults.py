@@ -124,7 +124,7 @@ def empty_caches(stack: Stack) -> None:
 
 
 def redis_client(stack: Stack) -> redis.Redis:
-    return redis.Redis(port=stack.redis_port)
+    return redis.Redis(port=stack.redis_port, password=stack.redis_password)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ def test_defaults():
         6379,
         False,
     )
+    assert settings.redis_password is None
     assert (settings.use_pooling, settings.pool_minconn, settings.pool_maxconn) == (True, 5, 15)
     assert (settings.cache, settings.cache_expiry) == (True, 300)
     assert (settings.web_concurrency, settings.flask_replicas) == (1, 3)
@@ -47,6 +48,14 @@ def test_a_bad_value_is_one_line(variables, words):
         Settings.from_env(MINIMUM | variables)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_redis_password_may_come_from_a_file_and_is_never_shown(tmp_path):
+    path = tmp_path / "redis_password"
+    path.write_text("from-file\n")
+    settings = Settings.from_env(MINIMUM | {"REDIS_PASSWORD_FILE": str(path)})
+    assert settings.redis_password == "from-file"
+    assert "from-file" not in repr(settings)
 
 
 def test_without_pooling_the_pool_sizes_do_not_matter():

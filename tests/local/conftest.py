@@ -32,7 +32,8 @@ class Run:
         with self.output_path.open("wb") as output:
             self.process = subprocess.Popen(
                 [python, STACK, *arguments, "--data-dir", data_dir],
-                env=inherited | SETTINGS | {"STACK_TEST": self.mark} | environ,
+                # Of the environment a child gets the PATH, and its own variables.
+                env=inherited | SETTINGS | {"PATH": f"{os.environ['PATH']}:/{self.mark}"} | environ,
                 stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -4,7 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from emulated_aws import Deployment, EmulatedAws, copy_configuration, environment
+from emulated_aws import Deployment, EmulatedAws, copy_for_mocks, environment
 from inventory import everything, snapshot
 from provider import init
 
@@ -18,7 +18,7 @@ def terraform():
 @pytest.fixture(scope="session")
 def configuration(terraform, tmp_path_factory):
     """An initialised copy of the configuration; no provider is configured in it."""
-    folder = copy_configuration(tmp_path_factory.mktemp("configuration"))
+    folder = copy_for_mocks(tmp_path_factory.mktemp("configuration"))
     init(folder, environment())
     return folder
 

@@ -54,6 +54,15 @@ def copy_configuration(folder):
     return shutil.copytree(CONFIGURATION, folder / "terraform", ignore=ignore)
 
 
+def copy_for_mocks(folder):
+    """A copy in which random passwords are data: mock providers know no ephemeral resources."""
+    copy = copy_configuration(folder)
+    secrets = copy / "secrets.tf"
+    text = secrets.read_text()
+    secrets.write_text(text.replace('ephemeral "', 'data "').replace("ephemeral.", "data."))
+    return copy
+
+
 def _listens(port):
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0

@@ -1,5 +1,6 @@
 """What an emulated AWS has, asked of its API."""
 
+import json
 from types import SimpleNamespace
 
 # service, operation, key of the answer, name of one thing in it
@@ -65,7 +66,7 @@ def snapshot(aws):
         scaling=aws.ask(
             "application-autoscaling", "describe_scalable_targets", ServiceNamespace="ecs"
         )["ScalableTargets"],
-        password=_password(aws),
+        passwords=_passwords(aws),
     )
 
 
@@ -114,7 +115,13 @@ def _database_parameters(aws):
     return {p["ParameterName"]: p["ParameterValue"] for p in parameters["Parameters"]}
 
 
-def _password(aws):
-    """RDS's secret as it is stored: a JSON text with the password in it."""
-    secret = aws.ask("secretsmanager", "list_secrets")["SecretList"][0]
-    return aws.ask("secretsmanager", "get_secret_value", SecretId=secret["ARN"])["SecretString"]
+def _passwords(aws):
+    """Every secret's value: that of RDS by "owner", ours by "app" and "redis"."""
+    passwords = {}
+    for secret in aws.ask("secretsmanager", "list_secrets")["SecretList"]:
+        ours = secret["Name"].startswith("weather-")
+        name = secret["Name"].split("-")[1] if ours else "owner"
+        answer = aws.ask("secretsmanager", "get_secret_value", SecretId=secret["ARN"])
+        passwords[name] = answer["SecretString"]
+    passwords["owner"] = json.loads(passwords["owner"])["password"]
+    return passwords

@@ -90,22 +90,62 @@ def test_locust_comes_with_its_workers(life):
     assert counts["locust-worker"] == 2
 
 
-def test_the_password_is_only_in_secrets_manager(life):
-    password = json.loads(life.stack.password)["password"]
-    assert len(password) >= 8
+def test_the_passwords_are_only_in_secrets_manager(life):
+    """But for Redis's: the provider keeps that in the state."""
+    passwords = life.stack.passwords
+    assert passwords.keys() == {"owner", "app", "redis"}
+    assert min(map(len, passwords.values())) >= 8
+    assert len(set(passwords.values())) == 3
     definitions = json.dumps(life.stack.definitions, default=str)
-    seen = [life.state, life.plan_file, life.applied.stdout, life.changed.stdout, definitions]
     user = life.stack.database["MasterUsername"]
     assert all(f'"{user}"' in text for text in (life.state, life.plan_file, definitions))
-    assert not any(password in text for text in seen)
+    shown = [life.applied.stdout, life.changed.stdout, definitions]
+    kept = [life.state, life.plan_file]
+    assert not any(password in text for text in shown for password in passwords.values())
+    found = {name for text in kept for name in passwords if passwords[name] in text}
+    assert found == {"redis"}
 
 
-@pytest.mark.parametrize("family", ["data-populator", "data-query", "flask"])
-def test_containers_get_the_password_from_the_secret(life, family):
+CONTAINERS = {  # a container's variables, and whose passwords they hold
+    "data-populator": {"POSTGRES_PASSWORD": "owner", "POSTGRES_APP_PASSWORD": "app"},
+    "data-query": {"POSTGRES_PASSWORD": "app"},
+    "flask": {"POSTGRES_PASSWORD": "app", "REDIS_PASSWORD": "redis"},
+}
+
+
+@pytest.mark.parametrize("family", CONTAINERS)
+def test_containers_get_their_passwords_from_secrets(life, aws, family):
     for container in life.stack.definitions[family]["containerDefinitions"]:
-        [secret] = container["secrets"]
-        assert secret["name"] == "POSTGRES_PASSWORD"
-        assert secret["valueFrom"].endswith(":password::")
+        secrets = {s["name"]: s["valueFrom"] for s in container["secrets"]}
+        expected = CONTAINERS[container["name"]]
+        assert secrets.keys() == expected.keys()
+        for name, source in secrets.items():
+            *arn, key, stage, version = source.split(":")
+            which = {"SecretId": ":".join(arn)} | ({"VersionId": version} if version else {})
+            value = aws.ask("secretsmanager", "get_secret_value", **which)["SecretString"]
+            value = json.loads(value)[key] if key else value
+            assert (value, stage) == (life.stack.passwords[expected[name]], "")
+
+
+def test_a_role_reads_the_secrets_of_its_task_alone(life, aws):
+    for service in ("data-populator", "data-query", "flask", "nginx"):
+        role = {"RoleName": f"weather-{service}-execution", "PolicyName": "execution"}
+        statements = aws.ask("iam", "get_role_policy", **role)["PolicyDocument"]["Statement"]
+        allowed = {
+            arn
+            for statement in statements
+            if statement["Action"] == "secretsmanager:GetSecretValue"
+            for arn in statement["Resource"]
+        }
+        containers = life.stack.definitions[service]["containerDefinitions"]
+        used = {s["valueFrom"].rsplit(":", 3)[0] for c in containers for s in c.get("secrets", [])}
+        assert allowed == used
+
+
+def test_flask_logs_in_as_the_role_that_only_reads(life):
+    for family, user in (("data-populator", "weather"), ("data-query", "weather_app")):
+        assert environment(life.stack.definitions[family], family)["POSTGRES_USER"] == user
+    assert environment(life.stack.definitions["flask"], "flask")["POSTGRES_USER"] == "weather_app"
 
 
 def environment(definition, container):
@@ -150,8 +190,9 @@ def test_database_is_private_and_encrypted_and_insists_on_tls(life):
     assert life.stack.database_parameters["max_connections"] == "450"
 
 
-def test_cache_is_encrypted(life):
+def test_cache_is_encrypted_and_has_a_password(life):
     assert life.stack.cache["TransitEncryptionEnabled"]
+    assert life.stack.cache["AuthTokenEnabled"]
     assert life.stack.cache["AtRestEncryptionEnabled"]
 
 

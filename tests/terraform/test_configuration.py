@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from emulated_aws import CONFIGURATION, ROOT, copy_configuration, environment
+from emulated_aws import CONFIGURATION, ROOT, copy_for_mocks, environment
 from provider import init
 
 VARIABLES = dict(
@@ -95,7 +95,7 @@ def test_example_settings_set_what_has_no_default(name):
 
 def test_example_settings_are_valid(terraform, tmp_path):
     """Those for 10,000 users too, which the example has as comments."""
-    folder = copy_configuration(tmp_path)
+    folder = copy_for_mocks(tmp_path)
     init(folder, environment())
     example = (CONFIGURATION / "terraform.tfvars.example").read_text()
     settings = re.sub(r"^# (\w+ += )", r"\1", example, flags=re.M)
