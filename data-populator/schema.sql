@@ -60,29 +60,35 @@ END $$;
 -- A text that differs after any change of the tables' rows; NULL where PostgreSQL can't tell. It asks
 -- the freeze map (2 bits a page), not the rows: a change of a row takes its page off the map, and a
 -- VACUUM that puts it back moves relfrozenxid. Both survive a crash, unlike the statistics' counters.
+-- Two COPYs at once leave pages that never held a row, and these are not on the map.
 CREATE OR REPLACE FUNCTION weather_state() RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    summary regprocedure := to_regprocedure('pg_visibility_map_summary(regclass)');
-    pages bigint := pg_relation_size('weather_data') / current_setting('block_size')::integer;
+    map regprocedure := to_regprocedure('pg_visibility_map(regclass)');
     frozen bigint;
+    others bigint[];
+    page bigint;
 BEGIN
-    IF summary IS NULL OR NOT has_function_privilege(summary, 'EXECUTE') THEN
+    IF map IS NULL OR NOT has_function_privilege(map, 'EXECUTE') THEN
         RETURN NULL;
     END IF;
-    SELECT all_frozen INTO frozen FROM pg_visibility_map_summary('weather_data');
-    IF frozen < pages THEN
-        RETURN NULL;
-    END IF;
+    SELECT count(*) FILTER (WHERE all_frozen), array_agg(blkno) FILTER (WHERE NOT all_frozen)
+    INTO frozen, others FROM pg_visibility_map('weather_data');
+    FOREACH page IN ARRAY coalesce(others, '{}') LOOP
+        IF EXISTS (SELECT FROM weather_data WHERE ctid >= format('(%s,0)', page)::tid
+                   AND ctid < format('(%s,0)', page + 1)::tid) THEN
+            RETURN NULL;
+        END IF;
+    END LOOP;
     RETURN concat_ws(' ',
-        pages,
+        frozen,
         (SELECT relfrozenxid FROM pg_class WHERE oid = 'weather_data'::regclass),
         (SELECT string_agg(pg_relation_filenode(indexrelid)::text, ',' ORDER BY indexrelid)
          FROM pg_index WHERE indrelid = 'weather_data'::regclass),
         pg_relation_filenode('weather_data'),
-        (SELECT md5(string_agg(weather_load::text, '')) FROM weather_load),
-        (SELECT md5(string_agg(s::text, '' ORDER BY first_id)) FROM weather_load_segments AS s),
-        (SELECT md5(string_agg(l::text, '' ORDER BY location)) FROM weather_locations AS l));
+        (SELECT md5(string_agg(w::text, '')) FROM weather_load AS w),
+        (SELECT md5(string_agg(w::text, '' ORDER BY first_id)) FROM weather_load_segments AS w),
+        (SELECT md5(string_agg(w::text, '' ORDER BY location)) FROM weather_locations AS w));
 END $$;
 
 -- Called by data-query, whose role may write nothing itself: it can only claim the present state.

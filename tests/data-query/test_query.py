@@ -8,12 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from databases import create_schema
+from databases import APP_PASSWORD, create_schema
 from populating import populate
 from readme_messages import is_printed, messages
 
 QUERY = Path(__file__).parents[2] / "data-query" / "query_db.py"
 ROWS = 50_000
+ACCOUNT = {"POSTGRES_USER": "weather_app", "POSTGRES_PASSWORD": APP_PASSWORD}
 
 
 CHECKED = f"{ROWS} rows checked in "
@@ -24,7 +25,7 @@ ONCE_MORE = "The next start reads all rows again: "
 def query(database, *options, **variables):
     return subprocess.run(
         [sys.executable, QUERY, *options],
-        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **database.environ, **variables},
+        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **database.environ, **ACCOUNT, **variables},
         capture_output=True,
         text=True,
         timeout=60,
