@@ -320,6 +320,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scale", type=int, help="the largest table, in 100 million rows")
     arguments = parser.parse_args()
+    if arguments.scale < 1:
+        parser.error(f"SCALE is {arguments.scale}: expected a whole number from 1")
     largest = arguments.scale * UNIT
     with tempfile.TemporaryDirectory(prefix="benchmark-scale-") as folder:
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
