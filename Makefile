@@ -8,7 +8,7 @@ ROOMS := flask data-populator data-query simulate observe/sidecar local tests
 LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
 # Where experiments and benchmarks find the packages that they draw on.
-SET_PYTHONPATH := PYTHONPATH=$(CURDIR)/local:$(CURDIR)/simulate:$(CURDIR)/flask:$(CURDIR)/benchmarks
+SET_PYTHONPATH := PYTHONPATH=$(CURDIR)/local:$(CURDIR)/simulate:$(CURDIR)/flask:$(CURDIR)/benchmarks:$(CURDIR)/data-populator
 # Runs a command with the settings of .env, as Compose reads it.
 DOTENV := .venv/bin/python local/env_file.py
 
@@ -89,8 +89,8 @@ soak: .venv/.tests ## ten minutes of random faults
 	.venv/bin/python -m pytest tests/faults -m soak -o faulthandler_timeout=900
 
 .PHONY: benchmark-load
-benchmark-load: .venv/.local ## measure the load against pgbench -i and a server-side COPY (11 minutes)
-	$(SET_PYTHONPATH) .venv/bin/python benchmarks/load.py
+benchmark-load: .venv/.local .venv/.simulate ## measure the load against pgbench -i and a server-side COPY (11 minutes; SCALE=1: 100 million rows, 15 minutes)
+	$(SET_PYTHONPATH) .venv/bin/python $(if $(SCALE),benchmarks/scale.py $(SCALE),benchmarks/load.py)
 
 .PHONY: benchmark-client
 benchmark-client: .venv/.local .venv/.simulate ## measure what a request costs the load generator (1 minute)

@@ -78,6 +78,14 @@ class Server:
             for statement in statements:
                 connection.cursor().execute(statement)
 
+    @property
+    def pid(self) -> int:
+        return self._postgres.server.pid
+
+    def restart(self) -> None:
+        self._postgres.server.stop()
+        self._postgres.start()
+
     def reset(self) -> None:
         """An empty database, and no work left over from the run before."""
         self.execute(

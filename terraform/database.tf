@@ -23,6 +23,23 @@ resource "aws_db_parameter_group" "this" {
     apply_method = "pending-reboot"
   }
 
+  # As in docker-compose.yaml, which gives the reasons; a test compares them.
+  parameter {
+    name  = "max_wal_size"
+    value = "8192" # MB
+  }
+
+  parameter {
+    name  = "checkpoint_timeout"
+    value = "900" # seconds
+  }
+
+  parameter {
+    name         = "shared_buffers"
+    value        = "{DBInstanceClassMemory/32768}" # pages of 8 kB: a quarter of the class's memory
+    apply_method = "pending-reboot"
+  }
+
   parameter {
     name  = "log_min_duration_statement"
     value = "1000" # milliseconds; the app's queries take less than 1

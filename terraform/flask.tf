@@ -14,7 +14,7 @@ resource "aws_ecs_task_definition" "flask" {
 
   container_definitions = jsonencode(concat([
     # The gate at every start of a task, by autoscaling too: flask waits for it, and the task ends if
-    # it fails. It only reads.
+    # it fails. It changes no row.
     merge(local.container["data-query"], {
       name             = "data-query"
       image            = local.image["data-query"]

@@ -7,7 +7,12 @@ from psycopg2.extensions import encrypt_password
 from populator.ledger import LoadRefusedError
 
 # What the replicas and the gate ask for.
-TABLES = ("weather_data", "weather_locations", "weather_load")
+TABLES = (
+    *("weather_data", "weather_locations"),
+    *("weather_load", "weather_load_segments", "weather_full_check"),
+)
+# What data-query calls.
+FUNCTIONS = ("weather_state()", "weather_record_full_check(text)")
 # Everybody may make temporary tables otherwise, and so fill the disk.
 NO_TEMPORARY_TABLES = "REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC"
 POWERS = """
@@ -37,5 +42,7 @@ def make_reader(connection: psycopg2.extensions.connection, name: str, password:
         cursor.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD %s").format(role), (verifier,))
         tables = sql.SQL(", ").join(map(sql.Identifier, TABLES))
         cursor.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(tables, role))
+        functions = sql.SQL(", ").join(map(sql.SQL, FUNCTIONS))
+        cursor.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(functions, role))
         database = sql.Identifier(connection.info.dbname)
         cursor.execute(sql.SQL(NO_TEMPORARY_TABLES).format(database))

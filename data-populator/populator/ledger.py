@@ -10,7 +10,7 @@ from populator.rows import Segment, draw_cities
 START_OVER = (
     "start over with docker compose down -v (Compose), rm -r .local (local stack) or the SQL "
     "DROP TABLE IF EXISTS weather_data, weather_locations, weather_load, weather_load_segments, "
-    "weather_load_batches"
+    "weather_load_batches, weather_full_check"
 )
 
 

@@ -27,8 +27,9 @@ COMMIT_WITHOUT_WAITING = "SET LOCAL synchronous_commit = off"
 # PostgreSQL's own vacuum would take a core from a load and make ours wait, 1 to 2 s at 10M rows.
 AUTOVACUUM_OFF = "ALTER TABLE weather_data SET (autovacuum_enabled = false)"
 AUTOVACUUM_ON = "ALTER TABLE weather_data RESET (autovacuum_enabled)"
+# FREEZE: no later vacuum has to write the pages again, and the freeze map tells whether anyone did.
 # Through more buffers than the 2 MB of the default the indexes then find the pages in memory.
-VACUUM = "VACUUM (ANALYZE, BUFFER_USAGE_LIMIT '256MB') weather_data, weather_locations"
+VACUUM = "VACUUM (FREEZE, ANALYZE, BUFFER_USAGE_LIMIT '256MB') weather_data, weather_locations"
 # Others are connected, or were just now (USE_POOLING=false: connections last for a query each).
 # Without the covering index each query reads all rows. Autovacuum's sessions have no user.
 IS_SERVED = """
@@ -87,7 +88,10 @@ def _fill(
         totals.add(_copy(settings, generator, missing, progress))
         missing = ledger.missing_ranges(connection)
     progress.finish()
-    if totals.records.sum() != settings.total_records:  # earlier runs copied the others
+    copied_rows = totals.records.sum()
+    if plan.served_records and plan.served_records + copied_rows == settings.total_records:
+        totals.add(_listed_totals(connection, generator.locations))
+    elif copied_rows != settings.total_records:  # an interrupted run copied the others
         totals = generator.totals(ledger.segments(connection))
     _make_ready(connection, settings, generator.locations, totals, progress)
 
@@ -182,6 +186,20 @@ def _make_ready(
         schema.build_indexes(connection, settings.postgres)
     execute(connection, AUTOVACUUM_ON)
     execute(connection, "UPDATE weather_load SET served_records = %s", settings.total_records)
+
+
+def _listed_totals(connection: psycopg2.extensions.connection, locations: list[str]) -> Totals:
+    """What the list of locations says of the rows that earlier loads made ready to serve."""
+    totals = Totals(len(locations))
+    position = {name: index for index, name in enumerate(locations)}
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT location, records, (temperature_sum * 100)::bigint FROM weather_locations"
+        )
+        for location, records, hundredths in cursor:
+            totals.records[position[location]] = records
+            totals.temperature_sum[position[location]] = hundredths
+    return totals
 
 
 def _write_locations(

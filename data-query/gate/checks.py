@@ -1,11 +1,20 @@
 """What must be true of the loaded data before anything serves it."""
 
+import math
 from dataclasses import dataclass
 
 import psycopg2
 
+from gate.generated import Generated, Totals
+
+TABLES = (
+    *("weather_data", "weather_locations"),
+    *("weather_load", "weather_load_segments", "weather_full_check"),
+)
 COVERING_INDEX = "weather_data_location_temperature"
-SAMPLED_LOCATIONS = 5
+SHOWN_LOCATIONS = 5
+RECOMPUTED_LOCATIONS = 100  # 0.2 s at 100 million rows
+CONFIDENCE = 0.99
 
 # One scan of the table for all that concerns single rows; each count names rows that are wrong.
 # NOT BETWEEN is NULL for a NULL and so leaves it to the count of NULLs.
@@ -58,6 +67,16 @@ ORDER BY location LIMIT 1
 """
 
 
+# The sums of some locations, as above; so many are an index-only scan for each.
+SAMPLE = """
+SELECT location, actual.*
+FROM (SELECT location FROM weather_locations ORDER BY random() LIMIT %s) AS sample, LATERAL (
+    SELECT count(*), coalesce(round(sum(temperature) * 100)::bigint, 0)
+    FROM weather_data WHERE weather_data.location = sample.location
+) AS actual
+"""
+
+
 class CheckFailedError(Exception):
     """The data is not what it must be; the text is one line with the reason."""
 
@@ -70,9 +89,28 @@ class LocationAverage:
     average_temperature: float
 
 
+@dataclass(frozen=True)
+class Sample:
+    """How many random locations were recomputed, and how many there are."""
+
+    recomputed: int
+    locations: int
+
+    @property
+    def least_found(self) -> int:
+        """How many locations must differ for CONFIDENCE that one is in the sample, at most.
+
+        From (1 - share)**recomputed <= 1 - CONFIDENCE: drawing without putting back only helps.
+        """
+        if self.recomputed == self.locations:
+            return 1
+        share = 1 - (1 - CONFIDENCE) ** (1 / self.recomputed)
+        return math.ceil(share * self.locations)
+
+
 def check_tables(cursor: psycopg2.extensions.cursor) -> None:
     """Raise CheckFailedError unless the tables that the populator makes are there."""
-    for table in ("weather_data", "weather_locations", "weather_load"):
+    for table in TABLES:
         cursor.execute("SELECT to_regclass(%s)", (table,))
         if cursor.fetchone()[0] is None:
             raise CheckFailedError(f"table {table} does not exist: run data-populator first")
@@ -85,8 +123,7 @@ def check_rows(cursor: psycopg2.extensions.cursor, total_records: int) -> None:
     """Raise CheckFailedError unless total_records rows are there, without NULLs, all in range."""
     cursor.execute(SCAN)
     records, first_id, last_id, *wrong_rows = cursor.fetchone()
-    if records != total_records:
-        raise CheckFailedError(f"weather_data holds {records} rows, expected {total_records}")
+    _expect_number(records, total_records)
     for problem, rows in zip(ROW_CHECKS, wrong_rows, strict=True):
         if rows:
             raise CheckFailedError(f"{rows} rows {problem}")
@@ -94,6 +131,17 @@ def check_rows(cursor: psycopg2.extensions.cursor, total_records: int) -> None:
         raise CheckFailedError(
             f"ids run from {first_id} to {last_id}, expected 1 to {total_records}"
         )
+
+
+def check_number(cursor: psycopg2.extensions.cursor, total_records: int) -> None:
+    """Raise CheckFailedError unless the list of locations counts total_records rows."""
+    cursor.execute("SELECT coalesce(sum(records), 0) FROM weather_locations")
+    _expect_number(cursor.fetchone()[0], total_records)
+
+
+def _expect_number(records: int, total_records: int) -> None:
+    if records != total_records:
+        raise CheckFailedError(f"weather_data holds {records} rows, expected {total_records}")
 
 
 def check_indexes(cursor: psycopg2.extensions.cursor) -> None:
@@ -109,18 +157,40 @@ def check_locations(cursor: psycopg2.extensions.cursor) -> None:
     cursor.execute(LOCATION_DIFFERENCES)
     if difference := cursor.fetchone():
         location, records, hundredths, expected_records, expected_hundredths = difference
-        raise CheckFailedError(
-            f"{location} has {records} rows whose temperatures add up to {hundredths / 100:.2f}, "
-            f"generated were {expected_records} rows and {expected_hundredths / 100:.2f}"
-        )
+        expected = Totals(expected_records, expected_hundredths)
+        raise _location_differs(location, Totals(records, hundredths), expected)
+
+
+def check_sample(cursor: psycopg2.extensions.cursor) -> Sample:
+    """Recompute random locations from the seed; raises CheckFailedError where one differs."""
+    cursor.execute("SELECT first_id, last_id FROM weather_load_segments ORDER BY 1")
+    segments = cursor.fetchall()
+    cursor.execute("SELECT seed, cities FROM weather_load")
+    generated = Generated(*cursor.fetchone(), segments)
+    cursor.execute(SAMPLE, (RECOMPUTED_LOCATIONS,))
+    sample = cursor.fetchall()
+    for location, records, hundredths in sample:
+        actual, expected = Totals(records, hundredths), generated.totals(location)
+        if actual != expected:
+            raise _location_differs(location, actual, expected)
+    cursor.execute("SELECT count(*) FROM weather_locations")
+    return Sample(len(sample), cursor.fetchone()[0])
+
+
+def _location_differs(location: str, actual: Totals, expected: Totals) -> CheckFailedError:
+    return CheckFailedError(
+        f"{location} has {actual.records} rows whose temperatures add up to "
+        f"{actual.hundredths / 100:.2f}, generated were {expected.records} rows and "
+        f"{expected.hundredths / 100:.2f}"
+    )
 
 
 def sample_averages(cursor: psycopg2.extensions.cursor) -> list[LocationAverage]:
-    """The averages of SAMPLED_LOCATIONS random locations, computed from their rows."""
+    """The averages of SHOWN_LOCATIONS random locations, computed from their rows."""
     cursor.execute(
         "SELECT location, temperature_sum / records FROM weather_locations"
         " ORDER BY random() LIMIT %s",
-        (SAMPLED_LOCATIONS,),
+        (SHOWN_LOCATIONS,),
     )
     averages = []
     for location, expected in cursor.fetchall():

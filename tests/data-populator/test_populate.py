@@ -57,6 +57,7 @@ def test_a_load_says_what_it_does_and_leaves_a_table_ready_to_serve(database):
     assert any("(location) INCLUDE (temperature)" in definition for (definition,) in indexes)
     assert any("UNIQUE INDEX weather_data_pkey" in definition for (definition,) in indexes)
     assert heap_fetches(database) == 0
+    assert database.value("SELECT weather_state()"), "not every page with a row is frozen"
     assert database.value("SELECT reltuples FROM pg_class WHERE relname = 'weather_data'") == 30_000
 
 

@@ -10,6 +10,8 @@ SELECT concat_ws(' ', table_name, column_name, data_type, collation_name, is_nul
                  column_default)
 FROM information_schema.columns WHERE table_schema = 'public'
 UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT concat_ws(' ', oid::regprocedure, prosrc, prosecdef, proconfig)
+FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
 FROM pg_constraint WHERE connamespace = 'public'::regnamespace
 ORDER BY 1

@@ -8,18 +8,24 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from databases import create_schema
+from databases import APP_PASSWORD, create_schema
 from populating import populate
 from readme_messages import is_printed, messages
 
 QUERY = Path(__file__).parents[2] / "data-query" / "query_db.py"
 ROWS = 50_000
+ACCOUNT = {"POSTGRES_USER": "weather_app", "POSTGRES_PASSWORD": APP_PASSWORD}
 
 
-def query(database, **variables):
+CHECKED = f"{ROWS} rows checked in "
+UNCHANGED = f"{ROWS} rows unchanged since all were checked on "
+ONCE_MORE = "The next start reads all rows again: "
+
+
+def query(database, *options, **variables):
     return subprocess.run(
-        [sys.executable, QUERY],
-        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **database.environ, **variables},
+        [sys.executable, QUERY, *options],
+        env={**os.environ, "TOTAL_RECORDS": str(ROWS), **database.environ, **ACCOUNT, **variables},
         capture_output=True,
         text=True,
         timeout=60,
@@ -28,9 +34,12 @@ def query(database, **variables):
 
 @pytest.fixture(scope="module")
 def loaded(databases):
-    """A database with ROWS rows; the mutants are copies of it."""
+    """A database with ROWS rows, all checked; the mutants are copies of it."""
     database = databases.make()
     assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0
+    gate = query(database)
+    assert gate.stdout.startswith(CHECKED)
+    assert ONCE_MORE not in gate.stdout
     database.disconnect()  # a template must have no connections
     yield database
     databases.drop(database)
@@ -47,6 +56,7 @@ def mutant(databases, loaded):
 def test_good_data_passes_with_five_averages(mutant):
     gate = query(mutant)
     assert (gate.returncode, gate.stderr) == (0, "")
+    assert gate.stdout.startswith(UNCHANGED)
     averages = re.findall(r"^Average temperature in (.+): (-?\d+\.\d\d)°C$", gate.stdout, re.M)
     assert len({location for location, _ in averages}) == 5
     for location, average in averages:
@@ -54,7 +64,7 @@ def test_good_data_passes_with_five_averages(mutant):
             mutant.value("SELECT avg(temperature) FROM weather_data WHERE location = %s", location),
             abs=0.005,
         )
-        assert location in gate.stdout.splitlines()[1]
+        assert location in gate.stdout.splitlines()[2]
 
 
 NULLABLE = "ALTER TABLE weather_data ALTER temperature DROP NOT NULL;"
@@ -194,6 +204,68 @@ def test_a_mutant_fails_with_its_own_reason(mutant, mutation):
     assert gate.returncode == 1, gate.stdout
     assert gate.stdout == ""
     assert re.fullmatch(f"data-query: {reason}.*\n", gate.stderr), gate.stderr
+
+
+def test_asked_for_it_every_row_is_read(mutant):
+    gate = query(mutant, "--full")
+    assert (gate.returncode, gate.stderr) == (0, "")
+    assert gate.stdout.startswith(CHECKED)
+
+
+# On a page with room, so that no page more is on the freeze map afterwards.
+CHANGE_IN_PLACE = """
+UPDATE weather_data SET temperature = -10 WHERE ctid = (
+    SELECT max(ctid) FROM weather_data GROUP BY (ctid::text::point)[0] ORDER BY count(*) LIMIT 1)
+"""
+
+
+@pytest.mark.parametrize("vacuum", ["VACUUM weather_data", "VACUUM (FREEZE) weather_data"])
+def test_vacuum_does_not_hide_a_change(mutant, vacuum):
+    mutant.execute(CHANGE_IN_PLACE)
+    mutant.execute(vacuum)
+    gate = query(mutant)
+    assert re.fullmatch(f"data-query: {CHANGED['another temperature'][1]}.*\n", gate.stderr)
+
+
+def test_what_only_looks_changed_is_read_once(mutant):
+    mutant.execute("BEGIN; SELECT FROM weather_data WHERE id = 5 FOR UPDATE; COMMIT")
+    gate = query(mutant)
+    assert gate.stdout.startswith(CHECKED)
+    assert ONCE_MORE in gate.stdout
+    mutant.execute("VACUUM (FREEZE) weather_data")
+    assert [query(mutant).stdout.split(" rows ")[1][:7] for _ in range(2)] == ["checked", "unchang"]
+
+
+def test_a_list_of_locations_that_was_changed_is_found(mutant):
+    [(location,)] = mutant.rows("SELECT min(location) FROM weather_locations")
+    mutant.execute("UPDATE weather_locations SET records = 0 WHERE location = %s", location)
+    assert query(mutant).stderr.startswith(f"data-query: {location} has ")
+
+
+def test_the_sample_finds_what_nobody_could_tell(mutant):
+    """Rows, their sums and the record of the check agree; none of it is what the seed makes."""
+    mutant.execute(
+        "UPDATE weather_data SET temperature = 1;"
+        "UPDATE weather_locations SET temperature_sum = records"
+    )
+    mutant.execute("VACUUM (FREEZE) weather_data, weather_locations")
+    mutant.execute("UPDATE weather_full_check SET state = weather_state()")
+    gate = query(mutant)
+    assert re.fullmatch(r"data-query: .+ has (\d+) rows .+ \1\.00, generated .+\n", gate.stderr)
+
+
+def test_no_other_state_than_the_present_can_be_recorded(mutant):
+    for state in ("another", None):
+        assert not mutant.value("SELECT weather_record_full_check(%s)", state)
+    assert query(mutant).stdout.startswith(UNCHANGED)
+
+
+def test_without_its_extension_every_check_is_full(mutant):
+    mutant.execute("DROP EXTENSION pg_visibility")
+    for _ in range(2):
+        gate = query(mutant)
+        assert gate.stdout.startswith(CHECKED)
+        assert ONCE_MORE in gate.stdout
 
 
 def test_the_schema_run_anew_mends_the_indexes(mutant):

@@ -74,6 +74,16 @@ DIFFERENCES = {
         {"flask", "nginx"},
         "CloudWatch has the metrics of RDS, ElastiCache and the containers by itself",
     ),
+    ("db", "shared_buffers"): (
+        "1GB",
+        "{DBInstanceClassMemory/32768}",
+        "a quarter of the memory, whatever the class; on a small machine local/ does so too",
+    ),
+    ("db", "max_connections"): (
+        "100",
+        "450",
+        "as many as the class has memory for, where flask may have more tasks",
+    ),
     ("redis", "engine"): (
         "redis:8-alpine",
         "valkey:8.0",
@@ -352,6 +362,17 @@ def test_no_service_may_write_but_the_populator(life):
     for name in life.stack.services:
         images = [c["image"] for c in life.stack.definitions[name]["containerDefinitions"]]
         assert not any("data-populator" in image for image in images)
+
+
+RDS_UNITS = {"max_wal_size": ("8GB", "8192"), "checkpoint_timeout": ("15min", "900")}  # MB, s
+
+
+def test_same_database_settings(life):
+    compose = dict(re.findall(r"-c (\w+)=(\S+)", COMPOSE["db"]["command"]))
+    assert len(compose) >= 4
+    for name, value in compose.items():
+        expected = RDS_UNITS.get(name) or difference("db", name)
+        assert (value, life.stack.database_parameters[name]) == expected
 
 
 def test_same_engines(life):
