@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 # A room is a folder with packages of its own; tests/ has a folder for each, too.
-ROOMS := flask data-populator data-query simulate local tests
+ROOMS := flask data-populator data-query simulate observe/sidecar local tests
 LOCKS := $(ROOMS:%=%/requirements.txt) tests/terraform/checkov.txt
 SHELL_SCRIPTS := .ci/run build_and_push_images.sh nginx/*.sh terraform/*.sh
 # Where experiments and benchmarks find the packages that they draw on.
@@ -36,7 +36,14 @@ down: ## stop the stack, keep the data
 	  kill "$$(cat $$lock)"; \
 	  flock $$lock true; \
 	fi
-	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose down; fi
+	@if docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then docker compose --profile simulate --profile observe down; fi
+
+.PHONY: observe
+observe: ## add Prometheus and Grafana to the stack in containers
+	@docker compose --profile observe up --build --wait
+	@for service in grafana:3000 prometheus:9090; do \
+	  echo "$${service%:*} http://$$(docker compose --profile observe port "$${service%:*}" "$${service#*:}")"; \
+	done
 
 .PHONY: local
 local: .venv/.local ## start the stack as plain processes, without Docker, until Ctrl-C
@@ -48,9 +55,10 @@ local-env: ## print the connection settings of the running local stack (use make
 
 .PHONY: simulate
 simulate: .venv/.simulate ## start Locust's page against the running stack
-	@exec $(DOTENV) bash -c 'exec .venv/bin/locust --config simulate/locust.conf \
+	@exec $(DOTENV) bash -c 'replicas=$$(.venv/bin/python local/stack.py env 2>/dev/null | sed -n "s/^FLASK_URLS=//p"); \
+	  FLASK_URLS="$${FLASK_URLS:-$$replicas}" exec .venv/bin/locust --config simulate/locust.conf \
 	  --host "http://localhost:$${NGINX_PORT:-8000}" \
-	  --web-host "$${BIND_ADDRESS:-127.0.0.1}" --web-port "$${LOCUST_PORT:-8089}"'
+	  --web-host "$${LOCUST_BIND_ADDRESS:-127.0.0.1}" --web-port "$${LOCUST_PORT:-8089}"'
 
 .PHONY: experiments
 experiments: .venv/.local .venv/.simulate ## how many users does each setting carry? (ARGS=--quick: coarse; ARGS=--help)
@@ -92,12 +100,16 @@ benchmark-client: .venv/.local .venv/.simulate ## measure what a request costs t
 benchmark-serve: .venv/.local .venv/.simulate ## measure serving against nginx and Flask alone (needs wrk; 8 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python benchmarks/serve.py
 
+.PHONY: benchmark-requests
+benchmark-requests: .venv/.local .venv/.simulate ## measure what each kind of request costs; writes docs/requests.md (4 minutes)
+	$(SET_PYTHONPATH) .venv/bin/python benchmarks/asymmetry.py
+
 .PHONY: lint
 lint: .venv/.tests ## check the style of Python, shell and Dockerfiles
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck $(SHELL_SCRIPTS)
-	.venv/bin/hadolint */Dockerfile
+	.venv/bin/hadolint */Dockerfile */*/Dockerfile
 
 # --strict: a package that PyPI knows nothing about is a failure, not "no known vulnerabilities".
 .PHONY: audit
@@ -121,6 +133,11 @@ lock: .venv/.tests ## pin what requirements.in files name, with hashes (delete a
 	  constraints+=(-c $$room/requirements.txt); \
 	done
 
+.PHONY: terraform-lock
+terraform-lock: ## pin Terraform's provider for every platform (needs its registry); commit the file
+	terraform -chdir=terraform providers lock -platform=linux_amd64 -platform=linux_arm64 \
+	  -platform=darwin_amd64 -platform=darwin_arm64 -platform=windows_amd64
+
 .PHONY: images
 images: .venv/.tests ## build every image without pushing
 	./build_and_push_images.sh --build-only
@@ -128,7 +145,7 @@ images: .venv/.tests ## build every image without pushing
 # Checks terraform/ for risky settings. Its packages contradict those of the tests.
 .venv/checkov/bin/checkov: tests/terraform/checkov.txt .venv/.tests
 	@$(PYTHON) -m venv .venv/checkov
-	@.venv/checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.venv/checkov/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
 	@touch $@
 
 # A stamp per set of packages: .local to run the stack, .tests for everything.
@@ -136,5 +153,5 @@ images: .venv/.tests ## build every image without pushing
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0])'
 	@[ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv
 	@echo "Installing $< into .venv"
-	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r $<
 	@touch $@

@@ -19,7 +19,7 @@ workers = _settings.web_concurrency
 # /health-check would need, and bare Flask answers 1.6 times as much as with sync workers.
 worker_class = "weather.worker.OneWriteWorker"  # gevent
 worker_connections = 2000  # nginx and clients keep their connections open
-limit_request_line = 8190  # bytes, the highest; nginx refuses as many, with an error like the app's
+limit_request_line = 8190  # bytes, the highest; nginx refuses less, with an error like the app's
 keepalive = 75  # seconds; longer than nginx keeps an idle upstream connection (15)
 timeout = 30  # seconds without a sign of life until the master kills a worker
 graceful_timeout = 20  # seconds for requests under way at a stop; Compose kills after 30

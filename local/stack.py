@@ -56,7 +56,7 @@ VARIABLES = {
     "data-query": ("TOTAL_RECORDS",),
     "flask": (
         *("USE_POOLING", "POOL_MINCONN", "POOL_MAXCONN", "CACHE", "MEMORY_CACHE", "CACHE_EXPIRY"),
-        *("WEB_CONCURRENCY", "LOG_FORMAT"),
+        *("WEB_CONCURRENCY", "X_SERVED_BY", "LOG_FORMAT"),
     ),
     "nginx": ("EDGE_CACHE", "RATE_LIMIT", "LOG_FORMAT"),
 }

@@ -141,7 +141,9 @@ if [ "$rate_limit" = off ]; then
   : >"$target/rate_limit.conf"
 else
   burst=$((rate_limit > 10 ? rate_limit : 10))
-  sed "s/RATE/$rate_limit/; s/BURST/$burst/" "$source/rate_limit.on.conf" >"$target/rate_limit.conf"
+  under_way=$((burst < 65535 ? burst : 65535)) # the most that nginx counts
+  sed "s/RATEr/${rate_limit}r/; s/BURST/$burst/; s/UNDERWAY/$under_way/" "$source/rate_limit.on.conf" \
+    >"$target/rate_limit.conf"
 fi
 if [ "$status_listen" = off ]; then
   : >"$target/status.conf"

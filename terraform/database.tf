@@ -89,7 +89,7 @@ resource "aws_db_instance" "this" {
 }
 
 # RDS would rotate the password every 7 days, and tasks read it once, when they start. README.md has
-# the command that rotates it and restarts the tasks.
+# the command that rotates it.
 resource "aws_secretsmanager_secret_rotation" "database" {
   # checkov:skip=CKV_AWS_304: see above; 1000 days is the longest there is
   secret_id          = local.secret_arn.owner

@@ -5,13 +5,14 @@ resource "aws_ecs_task_definition" "flask" {
   cpu                      = var.flask_cpu
   memory                   = var.flask_memory
   execution_role_arn       = aws_iam_role.execution["flask"].arn
+  task_role_arn            = one(aws_iam_role.metrics[*].arn)
 
   runtime_platform {
     operating_system_family = "LINUX"
     cpu_architecture        = var.cpu_architecture
   }
 
-  container_definitions = jsonencode([
+  container_definitions = jsonencode(concat([
     # The gate at every start of a task, by autoscaling too: flask waits for it, and the task ends if
     # it fails. It changes no row.
     merge(local.container["data-query"], {
@@ -28,7 +29,7 @@ resource "aws_ecs_task_definition" "flask" {
       name            = "flask"
       image           = local.image["flask"]
       user            = "10001:10001"
-      memory          = var.flask_memory - 256 - local.proxy_memory # what gate and proxy leave
+      memory          = var.flask_memory - 256 - local.proxy_memory - local.collector_memory # what the others leave
       dependsOn       = [{ containerName = "data-query", condition = "SUCCESS" }]
       portMappings    = [{ name = "http", containerPort = 5000, hostPort = 5000, protocol = "tcp", appProtocol = "http" }]
       linuxParameters = local.linux[64]
@@ -42,7 +43,7 @@ resource "aws_ecs_task_definition" "flask" {
         startPeriod = 30
       }
     }),
-  ])
+  ], local.metrics_containers["flask"]))
 
   lifecycle {
     create_before_destroy = true # the service keeps its revision until it has the new one

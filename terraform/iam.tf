@@ -1,5 +1,5 @@
 # One execution role per service: ECS uses it to pull that image, write that log and read the
-# passwords that it needs. There are no task roles: no container calls AWS.
+# passwords that it needs. No container calls AWS itself, but for metrics.tf's collectors.
 
 resource "aws_iam_role" "execution" {
   for_each = local.services

@@ -33,12 +33,12 @@ locals {
   reserved_connections = 10
   budget               = local.flask_peak_count * var.pool_maxconn + local.reserved_connections
 
-  postgres_client = {
+  postgres_client = merge({
     POSTGRES_HOST    = aws_db_instance.this.address
     POSTGRES_PORT    = aws_db_instance.this.port
     POSTGRES_DB      = aws_db_instance.this.db_name
-    POSTGRES_SSLMODE = "require"
-  }
+    POSTGRES_SSLMODE = var.verify_database ? "verify-full" : "require"
+  }, var.verify_database ? { POSTGRES_SSLROOTCERT = "/app/ca.pem" } : {})
   app_user        = "weather_app" # made by data-populator, may only read
   postgres_reader = merge(local.postgres_client, { POSTGRES_USER = local.app_user })
 
@@ -63,6 +63,7 @@ locals {
       MEMORY_CACHE    = var.memory_cache
       CACHE_EXPIRY    = var.cache_expiry
       WEB_CONCURRENCY = var.web_concurrency
+      X_SERVED_BY     = var.x_served_by ? "on" : "off"
       LOG_FORMAT      = var.log_format
     })
     nginx = {

@@ -5,17 +5,18 @@ resource "aws_ecs_task_definition" "nginx" {
   cpu                      = var.nginx_cpu
   memory                   = var.nginx_memory
   execution_role_arn       = aws_iam_role.execution["nginx"].arn
+  task_role_arn            = one(aws_iam_role.metrics[*].arn)
 
   runtime_platform {
     operating_system_family = "LINUX"
     cpu_architecture        = var.cpu_architecture
   }
 
-  container_definitions = jsonencode([merge(local.container["nginx"], {
+  container_definitions = jsonencode(concat([merge(local.container["nginx"], {
     name            = "nginx"
     image           = local.image["nginx"]
     user            = "101:101"
-    memory          = var.nginx_memory - local.proxy_memory
+    memory          = var.nginx_memory - local.proxy_memory - local.collector_memory - local.exporter_memory
     portMappings    = [{ containerPort = 8080, hostPort = 8080, protocol = "tcp" }]
     linuxParameters = local.linux[256] # rendered configuration, request bodies, edge cache
     systemControls  = local.somaxconn
@@ -27,7 +28,7 @@ resource "aws_ecs_task_definition" "nginx" {
       retries     = 3
       startPeriod = 30
     }
-  })])
+  })], local.metrics_containers["nginx"]))
 
   lifecycle {
     create_before_destroy = true

@@ -36,6 +36,11 @@ output "log_groups" {
   )
 }
 
+output "metrics_endpoint" {
+  description = "Where the metrics can be queried (Prometheus' HTTP API, signed with SigV4); null without metrics."
+  value       = one(aws_prometheus_workspace.this[*].prometheus_endpoint)
+}
+
 output "locust_url" {
   description = "Locust's web interface; null while locust_workers is 0."
   value       = local.locust ? "${local.https ? "https" : "http"}://${local.https ? var.domain_name : aws_lb.this.dns_name}:8089" : null

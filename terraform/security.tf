@@ -21,7 +21,15 @@ locals {
   # ECR, CloudWatch Logs and Secrets Manager are asked over HTTPS.
   https_clients = setintersection(local.members, ["nginx", "flask", "jobs", "locust"])
 
-  listener_ports = concat([80], local.https ? [443] : [], local.locust ? [8089] : [])
+  # Who may reach the load balancer, by port. Locust's page starts load: it has networks of its own.
+  listeners = merge(
+    { 80 = var.ingress_cidrs },
+    local.https ? { 443 = var.ingress_cidrs } : {},
+    local.locust ? { 8089 = var.locust_cidrs } : {}
+  )
+  listener_rules = merge([
+    for port, cidrs in local.listeners : { for cidr in cidrs : "${port} from ${cidr}" => { port = port, cidr = cidr } }
+  ]...)
 }
 
 resource "aws_security_group" "this" {
@@ -65,11 +73,11 @@ resource "aws_vpc_security_group_egress_rule" "https" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "listener" {
-  for_each          = { for pair in setproduct(local.listener_ports, var.ingress_cidrs) : "${pair[0]} from ${pair[1]}" => pair }
+  for_each          = local.listener_rules
   description       = "listener"
   security_group_id = aws_security_group.this["alb"].id
-  cidr_ipv4         = each.value[1]
+  cidr_ipv4         = each.value.cidr
   ip_protocol       = "tcp"
-  from_port         = each.value[0]
-  to_port           = each.value[0]
+  from_port         = each.value.port
+  to_port           = each.value.port
 }

@@ -202,6 +202,18 @@ variable "log_format" {
   }
 }
 
+variable "x_served_by" {
+  description = "X_SERVED_BY: answers name the task that made them, in X-Served-By and on the page; for whoever shall see how the load spreads."
+  type        = bool
+  default     = false
+}
+
+variable "verify_database" {
+  description = "POSTGRES_SSLMODE verify-full instead of require: the tasks check RDS's certificate. Needs ca.pem in the images; see README.md."
+  type        = bool
+  default     = false
+}
+
 # --- Tasks -----------------------------------------------------------------------------------------
 
 variable "cpu_architecture" {
@@ -249,7 +261,7 @@ variable "flask_cpu" {
 }
 
 variable "flask_memory" {
-  description = "Memory of a flask task in MiB, 384 of them for the gate and Service Connect's proxy."
+  description = "Memory of a flask task in MiB, 384 of them for the gate and Service Connect's proxy, 256 for metrics."
   type        = number
   default     = 2048
 
@@ -304,7 +316,7 @@ variable "nginx_cpu" {
 }
 
 variable "nginx_memory" {
-  description = "Memory of an nginx task in MiB, 128 of them for Service Connect's proxy."
+  description = "Memory of an nginx task in MiB, 128 of them for Service Connect's proxy, 320 for metrics."
   type        = number
   default     = 1024
 
@@ -435,4 +447,28 @@ variable "locust_workers" {
     condition     = var.locust_workers == floor(var.locust_workers) && var.locust_workers >= 0 && var.locust_workers <= 100
     error_message = "locust_workers is ${var.locust_workers}: expected a whole number from 0 to 100, e.g. 8."
   }
+}
+
+variable "locust_cidrs" {
+  description = "IPv4 networks that may reach Locust's page, and so start load; needed with locust_workers, and never everyone. Example: [\"203.0.113.7/32\"]."
+  type        = list(string)
+  default     = []
+
+  validation { # two networks of /1 would be everyone, too
+    condition     = alltrue([for cidr in var.locust_cidrs : can(cidrnetmask(cidr)) && try(tonumber(split("/", cidr)[1]) >= 8, false)])
+    error_message = "locust_cidrs is ${jsonencode(var.locust_cidrs)}: expected IPv4 networks of /8 to /32, as whoever reaches Locust's page can start load, e.g. [\"203.0.113.7/32\"]."
+  }
+
+  validation {
+    condition     = length(var.locust_cidrs) > 0 || var.locust_workers == 0
+    error_message = "locust_cidrs is []: expected one or more IPv4 networks with locust_workers, e.g. [\"203.0.113.7/32\"]."
+  }
+}
+
+# --- Metrics ---------------------------------------------------------------------------------------
+
+variable "metrics" {
+  description = "Keep what flask and nginx count in a workspace of Amazon Managed Service for Prometheus."
+  type        = bool
+  default     = false
 }

@@ -64,6 +64,7 @@ def test_help_names_every_option():
         "--tag",
         "--platforms",
         "--sbom",
+        "--sign",
         "--build-only",
         "--help",
     ):
@@ -78,6 +79,7 @@ def test_help_names_every_option():
         ([], "no registry"),
         (["--ecr", "--registry", "example.org/me"], "--ecr and --registry (or REGISTRY) exclude"),
         (["--ecr", "--build-only"], "--ecr and --build-only exclude"),
+        (["--sign", "--build-only"], "--sign and --build-only exclude"),
     ],
 )
 def test_bad_use_is_one_line_and_exit_2(options, message):
@@ -94,7 +96,7 @@ def test_builds_and_lists_all_images_before_it_pushes_any(recorded, tmp_path):
     for name in IMAGES:
         reference = f"example.org/me/{name}:v1"
         before += [
-            f"docker build --tag {reference} {name}",
+            f"docker build --tag {reference} --pull {name}",
             syft(f"docker:{reference}", name, f"{tmp_path}/sbom/{name}"),
         ]
     assert calls == before + [f"docker push example.org/me/{name}:v1" for name in IMAGES]
@@ -106,18 +108,86 @@ def test_platforms_go_through_buildx(recorded, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     build = "docker buildx build --platform {} "
-    both = build.format("linux/amd64,linux/arm/v7") + "--tag example.org/me/{0}:v1 {1}{0}"
+    both = build.format("linux/amd64,linux/arm/v7") + "--tag example.org/me/{0}:v1 {1} {0}"
     archive = f"{tmp_path}/sbom/image.tar"
     before = []
     for name in IMAGES:
-        before.append(both.format(name, ""))
+        before.append(both.format(name, "--pull"))
         for platform in ("linux/amd64", "linux/arm/v7"):
             output = f"{tmp_path}/sbom/{name}-{platform.replace('/', '-')}"
             before += [
                 build.format(platform) + f"--output type=docker,dest={archive} {name}",
                 syft(f"docker-archive:{archive}", name, output),
             ]
-    assert calls == before + [both.format(name, "--push ") for name in IMAGES]
+    assert calls == before + [both.format(name, "--provenance mode=max --push") for name in IMAGES]
+
+
+def test_build_only_takes_the_base_images_that_are_here(recorded):
+    _, calls = recorded("--build-only", TAG="v1")
+    assert "docker build --tag flask:v1 flask" in calls
+
+
+@pytest.fixture
+def signing(recorded, tmp_path):
+    """The same with a `cosign`, and a `docker` that knows the digests of what was pushed."""
+    digests = (
+        'case "$*" in\n'
+        "*imagetools*) echo sha256:of-the-index ;;\n"
+        '*"image inspect"*) name=${5%:*}; echo "other.example/${name##*/}@sha256:other";'
+        ' echo "$name@sha256:of-${name##*/}" ;;\n'
+        "esac\n"
+    )
+    fake(tmp_path, "docker", digests)
+    fake(tmp_path, "cosign", 'case "$*" in *"${FAIL_ON:-nothing}"*) exit 1 ;; esac\n')
+    return recorded
+
+
+def test_what_is_pushed_is_signed_by_its_digest(signing, tmp_path):
+    result, calls = signing(
+        "--sign", REGISTRY="example.org/me", TAG="v1", COSIGN_KEY="awskms:///alias/images"
+    )
+    assert result.returncode == 0, result.stderr
+    key = "--yes --key awskms:///alias/images"
+    signed = "example.org/me/flask@sha256:of-flask"
+    bill = f"{tmp_path}/sbom/flask.cdx.json"
+    assert [call for call in calls if call.startswith("cosign") and call.endswith(signed)] == [
+        f"cosign sign {key} {signed}",
+        f"cosign attest {key} --type cyclonedx --predicate {bill} {signed}",
+    ]
+    pushed = calls.index("docker push example.org/me/flask:v1")
+    assert pushed < calls.index(f"cosign sign {key} {signed}")
+    assert len([call for call in calls if call.startswith("cosign sign")]) == len(IMAGES)
+
+
+def test_images_for_several_platforms_are_signed_with_each_bill(signing, tmp_path):
+    platforms = ["--platforms", "linux/amd64,linux/arm64"]
+    _, calls = signing("--sign", *platforms, REGISTRY="example.org/me", TAG="v1", COSIGN_KEY="")
+    signed = "example.org/me/flask@sha256:of-the-index"
+    assert [call for call in calls if call.startswith("cosign") and call.endswith(signed)] == [
+        f"cosign sign --yes {signed}",
+        *(
+            f"cosign attest --yes --type cyclonedx --predicate {bill} {signed}"
+            for bill in (
+                tmp_path / "sbom" / "flask-linux-amd64.cdx.json",
+                tmp_path / "sbom" / "flask-linux-arm64.cdx.json",
+            )
+        ),
+    ]
+
+
+@pytest.mark.parametrize("step", ["sign", "attest"])
+def test_an_image_that_cannot_be_signed_ends_it(signing, step):
+    result, calls = signing("--sign", REGISTRY="example.org/me", TAG="v1", FAIL_ON=f"{step} ")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("signing data-populator failed")
+    assert len([call for call in calls if call.startswith("docker push")]) == 1
+
+
+def test_without_cosign_nothing_is_built_to_be_signed(tmp_path):
+    fake(tmp_path, "syft")
+    result = run("--sign", REGISTRY="example.org/me", TAG="v1", PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "cosign is not installed" in result.stderr
 
 
 def test_bills_go_where_the_option_says(recorded, tmp_path):
@@ -154,7 +224,7 @@ def test_ecr_logs_in_and_pushes_to_the_repositories_of_terraform(ecr):
     assert calls[0] == "terraform -chdir=terraform output -json ecr_repository_urls"
     assert "aws ecr get-login-password --region eu-central-1" in calls[1:3]
     assert f"docker login --username AWS --password-stdin {ECR}" in calls[1:3]
-    assert f"docker build --tag {ECR}/weather/flask:v1 flask" in calls
+    assert f"docker build --tag {ECR}/weather/flask:v1 --pull flask" in calls
     pushed = [call for call in calls if call.startswith("docker push")]
     # An immutable tag can't be pushed twice: data-query is there already.
     assert pushed == [f"docker push {ECR}/weather/{i}:v1" for i in IMAGES if i != "data-query"]
@@ -248,19 +318,21 @@ def locked(room):
     return set(re.findall(r"^([\w.-]+)==(\S+) \\", lines, re.MULTILINE))
 
 
-def test_real_engine_builds_and_lists_all_and_stops_at_a_registry_that_refuses(
-    engine_tag, tmp_path
-):
-    # Nothing listens on port 1.
-    result = run("--registry", "127.0.0.1:1/me", TAG=engine_tag, SBOM=str(tmp_path))
+def test_a_registry_that_refuses_stops_before_the_next_push(recorded):
+    result, calls = recorded("--registry", "example.org/me", TAG="v1", FAIL_ON="push example")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].endswith("pushing data-populator failed")
-    steps = [
-        line for line in result.stdout.splitlines() if line.startswith(("Building", "Pushing"))
+    assert [call.split()[1] for call in calls if call.startswith("docker")] == [
+        *["build"] * len(IMAGES),
+        "push",
     ]
-    assert len(steps) == len(IMAGES) + 1
+
+
+def test_real_engine_builds_and_lists_all(engine_tag, tmp_path):
+    result = run("--build-only", REGISTRY="example.org/me", TAG=engine_tag, SBOM=str(tmp_path))
+    assert result.returncode == 0, result.stderr
     for name in IMAGES:
-        reference = f"127.0.0.1:1/me/{name}:{engine_tag}"
+        reference = f"example.org/me/{name}:{engine_tag}"
         subprocess.run(["docker", "image", "inspect", reference], check=True, capture_output=True)
     bills = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert bills.keys() == {f"{name}.cdx.json" for name in IMAGES}

@@ -55,6 +55,7 @@ WSGI = {
     "HTTP_ACCEPT",
     "HTTP_X_REQUEST_ID",
     "HTTP_X_REQUEST_START",
+    "QUERY_STRING",
 }  # of a request, not of the process
 
 
@@ -104,6 +105,12 @@ def test_make_targets_that_are_named_exist(document):
     assert named <= targets
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_command_uses_a_name_in_tmp_that_others_can_guess(document):
+    """Another user of the machine may have made it, and the command would read or overwrite it."""
+    assert not re.findall(r"/tmp/\w+", text(document))  # noqa: S108 that is what is looked for
+
+
 def messages(document):
     """The first column of the tables on what can go wrong, where it quotes a message."""
     _, _, rest = text(document).partition("\n## Troubleshooting\n")
@@ -124,6 +131,7 @@ def printed():
             "nginx",
             "simulate",
             "local",
+            "observe",
             "terraform",
         )
         for suffix in ("py", "sh", "tf", "conf", "html")

@@ -1,4 +1,4 @@
-"""Settings from the environment: one module in four build contexts, one line for each bad value."""
+"""Settings from the environment: one module in five build contexts, one line for each bad value."""
 
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from environment import (
 )
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ["flask/weather", "data-populator/populator", "data-query/gate", "local"]
+FOLDERS = [
+    *("flask/weather", "data-populator/populator", "data-query/gate", "local"),
+    "simulate/page",
+]
 MINIMUM = {"POSTGRES_PASSWORD": "secret-word"}
 
 
@@ -90,6 +93,16 @@ def test_the_ends_of_the_range_are_in_it():
             {"POSTGRES_SSLMODE": "yes"},
             "POSTGRES_SSLMODE is 'yes': expected one of"
             " disable, allow, prefer, require, verify-ca, verify-full",
+        ),
+        (
+            {"POSTGRES_SSLROOTCERT": "/nowhere.pem"},
+            "POSTGRES_SSLROOTCERT is '/nowhere.pem': expected a readable file"
+            " (No such file or directory)",
+        ),
+        (
+            {"POSTGRES_SSLMODE": "verify-full"},
+            "POSTGRES_SSLROOTCERT is '': expected a file of certificates,"
+            " as POSTGRES_SSLMODE is verify-full",
         ),
         (
             {"POSTGRES_PASSWORD": ""},

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ["data-populator", "data-query", "flask", "local", "simulate", "tests"]
+ROOMS = ["data-populator", "data-query", "flask", "local", "observe/sidecar", "simulate", "tests"]
 LOCKS = [f"{room}/requirements.txt" for room in ROOMS] + ["tests/terraform/checkov.txt"]
-IMAGES = ["data-populator", "data-query", "flask", "simulate"]
+IMAGES = ["data-populator", "data-query", "flask", "observe/sidecar", "simulate"]
 # name[extra]==version ; marker --hash=sha256:... --hash=sha256:...
 PINNED = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.+!-]+( ; [^\\]+?)?( --hash=sha256:[0-9a-f]{64})+")
 
@@ -22,7 +22,7 @@ def requirements(lock):
 
 
 def test_no_lock_is_forgotten():
-    found = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("[!.]*/requirements.txt")}
+    found = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("[!.]*/**/requirements.txt")}
     assert found | {"tests/terraform/checkov.txt"} == set(LOCKS)
 
 
@@ -43,10 +43,12 @@ def test_what_is_asked_for_is_locked(lock):
 
 @pytest.mark.parametrize("path", [*(f"{image}/Dockerfile" for image in IMAGES), "Makefile"])
 def test_only_what_has_hashes_is_installed(path):
+    """And only wheels: a source package runs its setup.py while it is installed."""
     text = (ROOT / path).read_text()
     installs = re.findall(r"^.*pip install .*$", text, re.M)
     assert installs
-    assert all("--require-hashes" in line and " -r " in line for line in installs)
+    options = ("--only-binary :all:", "--require-hashes", " -r ")
+    assert all(option in line for line in installs for option in options)
 
 
 def test_every_lock_is_audited():

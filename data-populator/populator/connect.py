@@ -55,6 +55,8 @@ def connect_when_ready(postgres: PostgresSettings) -> psycopg2.extensions.connec
 
 
 def _is_refusal(message: str) -> bool:
-    """Whether the server answered with an error that waiting won't mend."""
+    """Whether it is an error that waiting won't mend: the server's, or about its certificate."""
     starting = ("starting up", "shutting down", "recovery", "not yet accepting", "too many clients")
+    if "certificate" in message:
+        return True
     return "FATAL:" in message and not any(word in message for word in starting)

@@ -52,6 +52,17 @@ def read_choice(environ: Environ, name: str, default: str, allowed: Sequence[str
     return value
 
 
+def read_file_name(environ: Environ, name: str) -> str | None:
+    """The name of a file that can be read; None where the variable is empty or not set."""
+    path = environ.get(name) or None
+    try:
+        if path:
+            Path(path).read_bytes()
+    except OSError as error:
+        raise bad_value(name, path, f"a readable file ({error.strerror})") from error
+    return path
+
+
 def read_total_records(environ: Environ) -> int:
     """TOTAL_RECORDS: the rows that weather_data must hold."""
     return read_integer(environ, "TOTAL_RECORDS", 10_000_000, 1, MAX_ROWS)
@@ -92,17 +103,26 @@ class PostgresSettings:
     user: str
     password: str = field(repr=False)
     sslmode: str
+    sslrootcert: str | None  # a file with the certificates of who may have signed the server's
 
     @classmethod
     def from_env(cls, environ: Environ) -> "PostgresSettings":
-        return cls(
+        settings = cls(
             host=read_text(environ, "POSTGRES_HOST", "localhost"),
             port=read_integer(environ, "POSTGRES_PORT", 5432, 1, 65535),
             database=read_text(environ, "POSTGRES_DB", "weather"),
             user=read_text(environ, "POSTGRES_USER", "weather"),
             password=read_password(environ, "POSTGRES_PASSWORD"),
             sslmode=read_choice(environ, "POSTGRES_SSLMODE", "prefer", SSL_MODES),
+            sslrootcert=read_file_name(environ, "POSTGRES_SSLROOTCERT"),
         )
+        if settings.sslmode.startswith("verify") and not settings.sslrootcert:
+            raise bad_value(
+                "POSTGRES_SSLROOTCERT",
+                "",
+                f"a file of certificates, as POSTGRES_SSLMODE is {settings.sslmode}",
+            )
+        return settings
 
     @property
     def address(self) -> str:
@@ -119,6 +139,7 @@ class PostgresSettings:
             "user": self.user,
             "password": self.password,
             "sslmode": self.sslmode,
+            "sslrootcert": self.sslrootcert,
         }
 
 

@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from weather import metrics, queries
 from weather.cache import Cache
 from weather.errors import add_error_pages
+from weather.input import read_arguments
 from weather.locations import Locations
 from weather.pool import Database
 from weather.routes import add_routes
@@ -48,7 +49,8 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["database"] = database
     metrics.describe(settings)
     _version_static_files(app)
-    _finish_answers(app, DEFAULT_HEADERS | {"X-Served-By": settings.hostname})
+    served_by = {"X-Served-By": settings.hostname} if settings.x_served_by else {}
+    _finish_answers(app, DEFAULT_HEADERS | served_by)
     add_routes(app, settings, database, cache, locations)
     add_error_pages(app)
     return app
@@ -102,7 +104,8 @@ def _version_static_files(app: Flask) -> None:
         return f"{app.static_url_path}/{name}?v={versions[name]}"
 
     def max_age(name: str | None) -> int | None:
-        version = request.args.get("v")  # after None Flask asks again, with the whole path
+        version = read_arguments(request.environ).get("v")
+        # after None Flask asks again, with the whole path
         return STATIC_MAX_AGE if version and version == versions.get(name) else None
 
     app.jinja_env.globals["static_url"] = static_url

@@ -112,7 +112,8 @@ class RedisClient:
         if not self._told_refusal:
             self._told_refusal = True
             address = "{host}:{port}".format(**self._options)
-            log.error("REDIS_PASSWORD: Redis at %s refuses it (%s): no Redis", address, error)
+            message = "REDIS_PASSWORD: Redis at %s refuses it: %s; going on without Redis"
+            log.error(message, address, error)
 
     def _take(self, idle: list[Connection]) -> Connection:
         try:

@@ -14,6 +14,7 @@ from weather.input import (
     JSON,
     body_kind,
     check_text,
+    read_arguments,
     read_body,
     read_limit,
     read_location,
@@ -51,7 +52,7 @@ def _add_form(app: Flask, locations: Locations) -> None:
     @app.get("/")
     def form() -> Response:
         deadline = read_deadline(request.environ)
-        text = request.args.get("q", "")
+        text = read_arguments(request.environ).get("q", "")
         check_text("q", text)
         index = locations.index(deadline)
         if text:
@@ -65,6 +66,7 @@ def _add_form(app: Flask, locations: Locations) -> None:
 
 def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache) -> None:
     result_page = app.jinja_env.get_template("result.html")
+    replica = settings.hostname if settings.x_served_by else ""
 
     def average(location: str, deadline: float) -> queries.Average:
         request_id = read_request_id(request.environ)
@@ -84,7 +86,7 @@ def _add_query(app: Flask, settings: Settings, database: Database, cache: Cache)
         if wants_json(environ.get("HTTP_ACCEPT", ""), kind):
             return Response(as_json(location, answer), headers=headers, content_type=JSON)
         page = result_page.render(
-            location=location, average=answer.average, source=source, replica=settings.hostname
+            location=location, average=answer.average, source=source, replica=replica
         )
         return Response(page, headers=headers, content_type=HTML)
 
@@ -98,9 +100,10 @@ def _add_locations(app: Flask, locations: Locations) -> None:
     @app.get("/locations")
     def list_locations() -> Response:
         deadline = read_deadline(request.environ)
-        text = request.args.get("q", "")
+        arguments = read_arguments(request.environ)
+        text = arguments.get("q", "")
         check_text("q", text)
-        limit = read_limit(request.args.get("limit"), DROPDOWN_SIZE, MAX_LOCATIONS)
+        limit = read_limit(arguments.get("limit"), DROPDOWN_SIZE, MAX_LOCATIONS)
         index = locations.index(deadline)
         names, matches = index.search(text, limit)
         headers = {

@@ -44,6 +44,7 @@ class Settings:
     web_concurrency: int
     flask_replicas: int
     hostname: str
+    x_served_by: bool
     log_format: str
 
     @classmethod
@@ -64,6 +65,7 @@ class Settings:
             web_concurrency=read_integer(environ, "WEB_CONCURRENCY", 1, 1, MAX_WORKERS),
             flask_replicas=read_integer(environ, "FLASK_REPLICAS", 3, 1, 1000),
             hostname=_hostname(environ),
+            x_served_by=read_boolean(environ, "X_SERVED_BY", True),
             log_format=read_choice(environ, "LOG_FORMAT", "text", LOG_FORMATS),
         )
         settings._check_pool()

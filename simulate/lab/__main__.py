@@ -1,6 +1,7 @@
 """Measures how many users each setting of the stack carries: `make experiments`.
 
-Without one of --quick, --cells and --open-loop: the capacity of every lever under every pattern.
+Without one of --quick, --cells and --open-loop: the capacity of every lever under random users, and
+of the default settings under every pattern.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--quick", action="store_true", help="a coarse capacity of every lever, in about 12 minutes"
+        "--quick", action="store_true", help="a coarse capacity of every lever, in about 10 minutes"
     )
     what.add_argument(
         "--cells", type=_count, nargs="+", metavar="USERS", help="measure at these numbers of users"
@@ -62,14 +63,17 @@ def _parser() -> argparse.ArgumentParser:
         help=f"some of: {'; '.join(LEVERS)} (all; --open-loop: the first)",
     )
     parser.add_argument(
-        "--patterns", nargs="+", choices=PATTERNS, help="(all; other than capacities: random)"
+        "--patterns",
+        nargs="+",
+        choices=(*PATTERNS, "all"),
+        help="of all levers (random; without it a capacity of the default settings: all)",
     )
     parser.add_argument("--repeats", type=_count, help="of each (5; other than capacities: 1)")
     parser.add_argument(
         "--starts", nargs="+", choices=("warm", "cold"), default=["warm"], help="of cells (warm)"
     )
     parser.add_argument("--list", action="store_true", help="print what would be measured and stop")
-    parser.add_argument("--seconds", type=_count, help="measured seconds (10; quick: 4; cells: 60)")
+    parser.add_argument("--seconds", type=_count, help="measured seconds (4; quick: 3; cells: 60)")
     parser.add_argument("--warm-up", type=_count, default=10, help="seconds before, in cells (10)")
     parser.add_argument("--spawn-rate", type=_count, default=100, help="users/s, in cells (100)")
     parser.add_argument(
@@ -78,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"cells longer than two CACHE_EXPIRY, which is {LONG['CACHE_EXPIRY']} s then",
     )
     parser.add_argument(
-        "--most-users", type=_count, default=12_000, help="that a search tries (12000)"
+        "--most-users", type=_count, default=20_000, help="that a search tries (20000)"
     )
     parser.add_argument("--processes", type=_count, default=1, help="of Locust (1)")
     parser.add_argument("--seed", type=int, default=42, help="of the order (42)")
@@ -108,7 +112,7 @@ def main() -> int:
         parser.error("--long: only with --cells")
     _complete(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    order = shuffle(sessions(options.levers, options.patterns, options.repeats), options.seed)
+    order = shuffle(sessions(options.rows_of_table, options.repeats), options.seed)
     wanted = [
         cell
         for session in order
@@ -135,10 +139,15 @@ def _complete(options: argparse.Namespace) -> None:
     options.kind = "quick" if options.quick else "cells" if options.cells else "capacity"
     options.kind = "open-loop" if options.open_loop else options.kind
     capacity = options.kind == "capacity"
-    options.patterns = options.patterns or (list(PATTERNS) if capacity else ["random"])
     options.repeats = options.repeats or (5 if capacity else 1)
     options.levers = options.levers or ([DEFAULT] if options.open_loop else list(LEVERS))
-    seconds = LONG_SECONDS if options.long else {"capacity": 10, "quick": 4}.get(options.kind, 60)
+    patterns = list(PATTERNS) if "all" in (options.patterns or ()) else options.patterns
+    options.rows_of_table = [
+        (lever, pattern)
+        for lever in options.levers
+        for pattern in patterns or (PATTERNS if capacity and lever == DEFAULT else ["random"])
+    ]
+    seconds = LONG_SECONDS if options.long else {"capacity": 4, "quick": 3}.get(options.kind, 60)
     options.seconds = options.seconds or seconds
 
 
@@ -162,7 +171,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         spawn_rate=options.spawn_rate,
         warm_up=options.warm_up,
         seconds=options.seconds,
-        precision=0.15 if options.quick else 0.05,
+        precision=0.08 if options.quick else 0.035,
         most_users=options.most_users,
         settings=settings | (LONG if options.long else {}),
         revision=revision(),

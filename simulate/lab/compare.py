@@ -138,7 +138,7 @@ def _side(text: str, folder: Path, rows: int) -> Iterator[Side]:
             served, settings = running.enter_context(_checkout(text, folder / "code")), {}
         stack = running.enter_context(LocalStack(settings, rows, folder / "data", served))
         averages = stack.expected_averages()
-        fill(stack, Setting(edge=setting == "EDGE_CACHE"), sorted(averages))
+        fill(stack, Setting(edge=True), sorted(averages))  # whatever caches the side has
         loop = running.enter_context(ClosedLoop(stack, averages, FOLDER / "lab" / "busy_users.py"))
         yield Side(stack, loop)
 

@@ -64,11 +64,11 @@ def _reservations(run: Run) -> list[str]:
 
 def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
     """Of how many settings the second carries more or fewer users than the first."""
-    sides = dict.fromkeys(("more", "fewer", "no difference found", "unknown"), 0)
+    sides = dict.fromkeys(("more", "fewer", "no difference found", "no interval"), 0)
     for pair in pairs:
         low = pair.ratio.low if pair.ratio else None
         if low is None:
-            side = "unknown"
+            side = "no interval"
         elif pair.ratio.undecided:
             side = "no difference found"
         else:
@@ -117,7 +117,7 @@ def lever(capacities: Mapping[str, Capacity], points: Mapping[str, Point]) -> st
     if first.beyond:
         sentences.append(_what_ended_it(first.beyond))
     elif first.users.at_least:
-        sentences.append("No search found its end: the generator or the plan was at its limit.")
+        sentences.append(f"No search found its end, because of {first.bound}.")
     return " ".join(filter(None, sentences))
 
 
@@ -140,7 +140,7 @@ def _where_the_time_went(point: Point, pattern: str) -> str:
     demands = results.demands(point)
     parts = sorted(demands.items(), key=lambda item: -item[1])
     spent = ", ".join(f"{part} {digits(value)}" for part, value in parts if value >= 0.001)
-    answered = sorted(results.tiers(point["window"]).items(), key=lambda item: -item[1])
+    answered = sorted(results.tiers(point).items(), key=lambda item: -item[1])
     who = ", ".join(f"{name} {percent(share)}" for name, share in answered if share >= 0.05)
     idle = point["machine_load"]["idle_mean"]
     saturated = idle is not None and idle < judge.LEAST_IDLE
@@ -148,8 +148,24 @@ def _where_the_time_went(point: Point, pattern: str) -> str:
     return (
         f"At {count(point['users'])} {pattern} users a right answer takes "
         f"{ms(sum(demands.values()))} of CPU ({spent}), {percent(idle)} of the cores are "
-        f"idle{busy}, and {digits(point['connections']['max'])} connections to PostgreSQL are "
-        f"open. Answered by: {who}."
+        f"idle{busy}. Answered by: {who}. {_at_the_database(point['replicas'])}"
+    )
+
+
+def _at_the_database(replicas: Mapping[str, Any]) -> str:
+    """How full the pools were, as the replicas count it, or how many connections they opened."""
+    pool = replicas["pool"]
+    if pool["limit"] is None:
+        return "No replica told of its connections."
+    if not pool["limit"]["max"]:
+        return f"{digits(replicas['opened_per_second'])} connections to PostgreSQL a second."
+    if not replicas["waits"]:
+        return "PostgreSQL is not asked."
+    waiting = pool["waiting"]["max"]
+    return (
+        f"Of {count(pool['limit']['max'])} connections to PostgreSQL at most "
+        f"{count(pool['in_use']['max'])} are in use, and "
+        f"{f'up to {count(waiting)} requests wait' if waiting else 'no request waits'} for one."
     )
 
 

@@ -123,6 +123,8 @@ def flags(cell: Result) -> list[str]:
     if not cell["rate"] and idle is not None and idle < LEAST_IDLE:
         found.append(f"SATURATED: {idle:.1f} % of the cores idle, its times are not a result")
     found += _unsustained(cell)
+    if unread := cell["replicas"]["unread"]:
+        found.append(f"UNREAD: {unread} times a replica did not tell its metrics within 1 s")
     if cell["start"] == "warm" and cell["halves_apart"] > UNSTEADY_TIERS:
         apart = f"{cell['halves_apart']:.1f} percentage points"
         found.append(f"UNSTEADY: a tier's share moved by {apart} within the window")

@@ -14,6 +14,7 @@ from typing import Any
 from processes import Child, free_ports
 
 from lab import recording, sampling
+from lab.replica_metrics import tier_shares
 from lab.stacks import MeasuredStack
 from users.patterns import PATTERNS
 
@@ -141,6 +142,11 @@ class ClosedLoop(Generator):
         self.users = 0
         self._counted = 0.0  # Unix time until which nginx's log was compared
 
+    def start(self) -> None:
+        """Start Locust without a user, and return at once."""
+        self._ask_for(0, 1.0)
+        self.process.start()
+
     def hold(
         self,
         users: int,
@@ -177,15 +183,17 @@ class ClosedLoop(Generator):
 
     def move(self, users: int, ramp_up: float, settle: float) -> float:
         """Let so many users come or go; returns when they have settled, as Unix time."""
-        spawn_rate = max(1.0, abs(users - self.users) / ramp_up)
-        self.users = users
-        unfinished = self._load.with_suffix(".part")
-        unfinished.write_text(json.dumps({"users": users, "spawn_rate": spawn_rate}))
-        unfinished.rename(self._load)
+        self._ask_for(users, max(1.0, abs(users - self.users) / ramp_up))
         if not self.process.wanted:
             self.process.start()
         self.wait(lambda lines: bool(lines) and lines[-1]["users"] == users, ramp_up + RAMP_SLACK)
         return self._after(self.last_time, settle)
+
+    def _ask_for(self, users: int, spawn_rate: float) -> None:
+        self.users = users
+        unfinished = self._load.with_suffix(".part")
+        unfinished.write_text(json.dumps({"users": users, "spawn_rate": spawn_rate}))
+        unfinished.rename(self._load)
 
     def _after(self, moment: float, seconds: float) -> float:
         """Wait until a line ends so much later; its time."""
@@ -228,31 +236,27 @@ def open_cell(
         begins = lines[0]["time"] - lines[0]["seconds"]
         starts = begins + warm_up
         stretch = Stretch(begins, begins, starts, starts + seconds)
-        return _cell(generator, lines, stretch) | {"nginx": _read_log(stack, lines)}
+        return _cell(generator, lines, stretch) | {
+            "nginx": _read_log(stack, lines),
+            "real_time": lines[0]["real_time"],
+        }
 
 
 def window(generator: Generator, start: float, end: float) -> dict[str, Any]:
-    """Answers, processes, machine and connections between two moments."""
+    """Answers, processes, machine and replicas between two moments."""
     samples = generator.samples(start, end)
     return {
         "window": recording.summary(recording.between(generator.lines, start, end)),
         "cpu": sampling.cpu(samples),
         "machine_load": sampling.machine_load(samples),
-        "connections": sampling.connections(samples),
+        "replicas": sampling.replicas(samples),
     }
 
 
-def halves_apart(lines: Lines) -> float:
-    """The largest difference of a tier's share between both halves, in percentage points."""
-    middle = len(lines) // 2
-    first, second = (_tier_shares(half) for half in (lines[:middle], lines[middle:]))
-    return max((abs(first[tier] - second[tier]) for tier in first), default=0.0)
-
-
-def _tier_shares(lines: Lines) -> dict[str, float]:
-    tiers = recording.summary(lines)["tiers"]
-    total = sum(tiers.values()) or 1
-    return {tier: 100 * count / total for tier, count in tiers.items()}
+def halves_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    """The largest difference of a tier's share between two windows, in percentage points."""
+    one, other = tier_shares(first), tier_shares(second)
+    return max(abs(one.get(tier, 0.0) - other.get(tier, 0.0)) for tier in one.keys() | other.keys())
 
 
 def _cell(generator: Generator, lines: Lines, stretch: Stretch) -> dict[str, Any]:
@@ -264,13 +268,17 @@ def _cell(generator: Generator, lines: Lines, stretch: Stretch) -> dict[str, Any
         "window": (stretch.starts, stretch.ends),
     }
     phases = {name: recording.between(lines, *times) for name, times in edges.items()}
+    middle = (stretch.starts + stretch.ends) / 2
     return {
         **window(generator, stretch.starts, stretch.ends),
         "phases": {name: recording.summary(part) for name, part in phases.items()},
         "series": recording.series(lines),
+        "replica_series": sampling.replica_series(generator.samples(began, stretch.ends), began),
         "window_starts": stretch.starts - began,
         "window_ends": stretch.ends - began,
-        "halves_apart": halves_apart(phases["window"]),
+        "halves_apart": halves_apart(
+            window(generator, stretch.starts, middle), window(generator, middle, stretch.ends)
+        ),
     }
 
 

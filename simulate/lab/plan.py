@@ -4,7 +4,6 @@ A lever is a setting of the stack that is moved to see what it buys. A cell is a
 lever under a given load; a search finds the highest number of users that a lever carries.
 """
 
-import itertools
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -123,7 +122,7 @@ class Plan:
     spawn_rate: int  # users/s, in cells
     warm_up: int  # seconds between the arrival and the window, in cells
     seconds: int  # of the window
-    precision: float  # of a search, relative
+    precision: float  # of a search: its relative standard error
     most_users: int  # of a search
     settings: dict[str, str]  # variables of the stack that differ from its defaults
     revision: str
@@ -134,12 +133,12 @@ class Plan:
         return [name for name, value in asdict(self).items() if kept.get(name) != value]
 
 
-def sessions(levers: Iterable[str], patterns: Sequence[str], repeats: int) -> list[Session]:
-    """Every combination, repeat by repeat."""
-    levers = list(levers)
+def sessions(rows: Sequence[tuple[str, str]], repeats: int) -> list[Session]:
+    """Each lever and its pattern, repeat by repeat."""
     return [
         Session(lever, pattern, repeat)
-        for repeat, lever, pattern in itertools.product(range(1, repeats + 1), levers, patterns)
+        for repeat in range(1, repeats + 1)
+        for lever, pattern in rows
     ]
 
 

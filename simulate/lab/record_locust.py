@@ -7,6 +7,7 @@ users is read once a second.
 
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,10 @@ from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
 from users.seconds import each_second
+
+# A user is an open file, and Locust asks for 10,000 at most.
+most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
 LOAD = Path(os.environ["LOAD"])
 RECORDING = Path(os.environ["RECORDING"])

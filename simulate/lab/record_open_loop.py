@@ -41,15 +41,18 @@ def main() -> None:
     def check(number: int, response: Response) -> str:
         return checker.failure(asked[number], response)
 
-    keep_time()
+    real_time = keep_time()
     lines = OpenLoop(server, make_request, check, options.rate).run(options.seconds)
     with Path(os.environ["RECORDING"]).open("w") as file:
         for line in lines:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line | {"real_time": real_time}) + "\n")
 
 
-def keep_time() -> None:
-    """See to it that nothing but the generator's own speed holds up its schedule."""
+def keep_time() -> bool:
+    """See to it that nothing but the generator's own speed holds up its schedule.
+
+    Returns whether the kernel lets it go first whenever it is due (SCHED_RR).
+    """
     most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is a file
     gc.freeze()  # a full collection would go through all requests
@@ -57,6 +60,7 @@ def keep_time() -> None:
     # instead of 4 ms beside 5 busy processes on 2 cores. Needs root; the recording has the lag.
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
 
 
 if __name__ == "__main__":

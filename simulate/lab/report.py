@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -59,7 +58,7 @@ class Section:
 
 
 def write(folder: Path) -> None:
-    """Write report.html, report.md, the charts, cells.csv, searches.csv and all.json into it.
+    """Write report.html, report.md, the charts, cells.csv, probes.csv and capacities.csv into it.
 
     Ends the program with one line if the folder holds nothing.
     """
@@ -68,8 +67,9 @@ def write(folder: Path) -> None:
     _render(folder / "report", f"Experiments: {run.name}", findings.verdict(run), sections)
     _write_csv(folder / "cells.csv", map(_flat, run.cells))
     probes = (search | probe for search in run.searches for probe in search["probes"])
-    _write_csv(folder / "searches.csv", map(_flat, probes))
-    _write_json(folder / "all.json", run)
+    _write_csv(folder / "probes.csv", map(_flat, probes))
+    found = (one for row in run.capacities.values() for one in row.values())
+    _write_csv(folder / "capacities.csv", map(_capacity, found))
 
 
 def compare(folders: tuple[Path, Path]) -> Path:
@@ -92,7 +92,7 @@ def compare(folders: tuple[Path, Path]) -> Path:
     sections = [
         Section(
             "How many users each setting carries",
-            [words.CAPACITY, words.COMPARE],
+            [f"{words.CAPACITY} {words.COMPARE}"],
             tables=[tables.side_by_side(names, pairs)],
             charts=[chart],
         ),
@@ -113,7 +113,7 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
     if table:
         yield Section(
             "How many users each setting carries",
-            [words.CAPACITY],
+            [f"{words.CAPACITY} {words.FACTOR}"],
             tables=[tables.capacity(table, run.patterns)],
             charts=some("capacity"),
         )
@@ -134,7 +134,9 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
     folded = {title: failed} if failed.rows else {}
     yield Section("Who refused, and when", [words.FAILURES], charts=some("failures"), folded=folded)
     busy = {"Every setting where it is busiest": tables.knee(points)} if points else {}
-    yield Section("CPU and connections", [words.CPU], charts=some("cpu"), folded=busy)
+    yield Section("CPU", [words.CPU], charts=some("cpu"), folded=busy)
+    pools = [tables.replicas(points)] if points else []
+    yield Section("Connections to PostgreSQL", [words.CONNECTIONS], tables=pools)
     open_loops = [cell for cell in run.cells if cell["rate"]]
     yield Section(
         "Open loop",
@@ -157,7 +159,7 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
         count_of_probes = sum(len(search["probes"]) for search in run.searches)
         title = f"All {count_of_probes} probes of {len(run.searches)} searches"
         folded[title] = tables.probes(run)
-    files = ("cells.csv", "searches.csv", "all.json")
+    files = ("capacities.csv", "probes.csv", "cells.csv")
     yield Section("Everything measured", folded=folded, files=files)
     yield Section(
         "Manifest", [words.MANIFEST], code=run.plan["command"], tables=[tables.manifest(run)]
@@ -172,9 +174,9 @@ def _draw(
 ) -> dict[str, Chart]:
     """Those charts that the run has numbers for, by name."""
     cores = run.plan["machine"]["cores"]
+    rows, _ = results.as_rows(run.capacities, run.patterns)
     users = {
-        lever: {pattern: found.users for pattern, found in row.items()}
-        for lever, row in run.capacities.items()
+        name: {column: found.users for column, found in row.items()} for name, row in rows.items()
     }
     first = next(iter(loads), None)
     reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
@@ -190,7 +192,7 @@ def _draw(
         "over-time": (charts.over_time, results.over_time(run), "Goodput and times over time"),
         "tiers": (
             partial(charts.shares, label="requests, %"),
-            _each(points, lambda point: results.tiers(point["window"])),
+            _each(points, results.tiers),
             "Who answered, by lever",
         ),
         "demand": (
@@ -231,7 +233,8 @@ def _draw(
 def _each(
     panels: Panels, parts: Callable[[Point], Mapping[str, float]]
 ) -> dict[str, dict[str, Mapping[str, float]]]:
-    """The parts of each point that has any."""
+    """The parts of each point that has any; without patterns that a single lever was put under."""
+    panels = {name: levers for name, levers in panels.items() if len(levers) > 1} or panels
     split = {
         name: {lever: row for lever, point in levers.items() if any((row := parts(point)).values())}
         for name, levers in panels.items()
@@ -266,7 +269,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            if name not in ("series", "probes", "errors"):
+            if name not in ("series", "replica_series", "probes", "errors"):
                 flat[prefix + name] = "; ".join(map(str, value))
         else:
             flat[prefix + name] = value
@@ -282,21 +285,10 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _write_json(path: Path, run: Run) -> None:
-    """Everything but the series, which each cell's own file has."""
-    capacity = [
-        {
-            **{"lever": one.lever, "pattern": one.pattern, "repeats": one.repeats},
-            **{"users": asdict(one.users), "reference": one.reference},
-            "factor": asdict(one.factor) if one.factor else None,
-        }
-        for row in run.capacities.values()
-        for one in row.values()
-    ]
-    cells = [{k: v for k, v in cell.items() if k != "series"} for cell in run.cells]
-    everything = {"plan": run.plan, "capacity": capacity}
-    everything |= {"searches": run.searches, "cells": cells}
-    path.write_text(json.dumps(everything, indent=1) + "\n")
+def _capacity(found: results.Capacity) -> dict[str, Any]:
+    known = {name: getattr(found, name) for name in ("lever", "pattern", "repeats", "bound")}
+    known |= _flat(asdict(found.users), "users.") | {"reference": found.reference}
+    return known | (_flat(asdict(found.factor), "factor.") if found.factor else {})
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lab import model, statistics
 from lab.plan import DEFAULT, LEVERS, REFERENCE
+from lab.replica_metrics import tier_shares
 from users.patterns import PATTERNS
 
 Point = Mapping[str, Any]  # a probe of a search, or a cell: users, window, cpu, ...
@@ -26,9 +27,12 @@ REFUSERS = {
 }
 TIERS = {
     "edge": "edge cache",
-    "cached": "memory or Redis",
+    "memory": "memory",
+    "redis": "Redis",
+    "stale": "old one, while a new one is computed",
     "computed": "PostgreSQL, then cached",
     "uncached": "PostgreSQL, not cached",
+    "origin": "a replica, of unknown tier",
     "refused": "refused or wrong",
 }
 USERS = 100  # a unit of N in the model over users: the goodput of one user says little
@@ -99,6 +103,7 @@ class Capacity:
     repeats: int
     knee: Point | None  # of the median search: the most users with which the service level held
     beyond: Point | None  # and the fewest with which it did not
+    bound: str  # what ended a search before the stack did; empty if nothing
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,27 @@ def capacities(searches: Sequence[Search]) -> dict[str, dict[str, Capacity]]:
             reference,
             len(values),
             *_around(typical),
+            next((search["bound"] for search in found if search["censored"]), ""),
         )
     return table
+
+
+def as_rows(
+    table: Mapping[str, Mapping[str, Capacity]], patterns: Sequence[str]
+) -> tuple[Mapping[str, Mapping[str, Capacity]], Sequence[str]]:
+    """A table's rows and columns, by default lever and pattern.
+
+    Where most fields would be empty there is one column, and what is not of its pattern says so.
+    """
+    if all(row.keys() == set(patterns) for row in table.values()):
+        return table, patterns
+    column = f"{patterns[0]} users"
+    rows = {
+        lever if pattern == patterns[0] else f"{lever}, {pattern} users": {column: found}
+        for lever, row in table.items()
+        for pattern, found in row.items()
+    }
+    return rows, [column]
 
 
 def _around(search: Search) -> tuple[Point | None, Point | None]:
@@ -306,12 +330,10 @@ def _title(cell: Point) -> str:
     return f"{cell['users']:,} {cell['pattern']} users, {cell['lever']}"
 
 
-def tiers(window: Mapping[str, Any]) -> dict[str, float]:
+def tiers(point: Point) -> dict[str, float]:
     """Percent of all requests that each tier answered; with the refused ones they are 100."""
-    return {
-        name: 100 * window["tiers"].get(key, 0) / (window["sent"] or 1)
-        for key, name in TIERS.items()
-    }
+    shares = tier_shares(point)
+    return {name: shares[key] for key, name in TIERS.items() if key in shares}
 
 
 def failures(window: Mapping[str, Any]) -> dict[str, float]:

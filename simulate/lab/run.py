@@ -2,7 +2,7 @@
 
 import json
 import os
-import random
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -31,15 +31,15 @@ from lab.warm import fill
 from users.api import ApiError
 
 FAILURES = (StackError, ApiError, GeneratorError)  # of one session; the others go on
-RAMP_UP = 2.0  # seconds in which a probe's users come or go
+RAMP_UP = 2.0  # seconds in which a probe's users come or go; half of it for a quarter of them
 SETTLE = 2.0  # seconds, the budget of a request: then all that were sent before are answered
-# Of a probe's users, who are there when the others come. An overloaded stack stays overloaded: what
-# refuses has less time to answer. So each probe's users come to one that is not.
+# Of a probe's users, who are there when the others come to a stack that was overloaded: it stays
+# so, as what refuses has less time to answer.
 RESTED = 0.75
-# Where a search begins that follows another of the same lever and pattern: below its result, by
-# chance, so that all repeats together know the capacity better than to the precision of one.
-BELOW = (0.85, 0.95)
-NARROW = 1.2  # the growth of its bracket
+REST = 1.0  # seconds that it has to recover
+NEAR = 1.1  # from probe to probe, where an earlier search says where to look
+LIKE = 1.3  # ... and where that was under another pattern
+FILES_KEPT = 100  # open files that a process of Locust needs for other things than its users
 
 MakeStack = Callable[[Setting], MeasuredStack]
 
@@ -125,12 +125,15 @@ def _search(
     plan, started = results.plan, time.time()
     probes = []
     with make_stack(session.setting) as stack, ExitStack() as running:
-        averages = _warm(results, session, stack)
+        results.start(stack.versions())
+        averages = stack.expected_averages()
         locust_file = closed_loop_file(session.pattern)
         loop = running.enter_context(ClosedLoop(stack, averages, locust_file, plan.processes))
+        loop.start()  # takes seconds, in which the caches are filled
+        fill(stack, session.setting, sorted(averages))
 
         def probe(users: int) -> Outcome:
-            found, outcome = _probe(loop, users, plan)
+            found, outcome = _probe(loop, users, plan, bool(probes) and not probes[-1]["holds"])
             probes.append(found)
             answers = f"{found['window']['goodput']:,.0f} good answers/s"
             reasons = "; ".join(found["reasons"]) or "holds"
@@ -138,20 +141,16 @@ def _search(
             return outcome
 
         first, growth = begin
-        search = Search(
-            probe,
-            precision=plan.precision,
-            most=plan.most_users,
-            first=first,
-            growth=growth,
-            repeated=plan.kind != "quick",
-        )
-        capacity = search.run()
+        most, bound = most_users(plan)
+        capacity = Search(
+            probe, precision=plan.precision, most=most, first=first, growth=growth
+        ).run()
         nginx = loop.drain()
     wrong = sum(found["window"]["failures"].get("wrong", 0) for found in probes)
     return {
         "capacity": capacity.users,
         "censored": capacity.censored,
+        "bound": _bound(probes, bound) if capacity.censored else "",
         "probes": probes,
         "nginx": nginx,
         "invalid": judge.counts_apart(nginx) + ([f"{wrong} wrong answers"] if wrong else []),
@@ -159,23 +158,48 @@ def _search(
     }
 
 
-def _probe(loop: ClosedLoop, users: int, plan: Plan) -> tuple[dict[str, Any], Outcome]:
+def most_users(plan: Plan) -> tuple[int, str]:
+    """That a search may try, and what says so."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_at_most = plan.processes * (files - FILES_KEPT)
+    if open_at_most < plan.most_users:
+        return open_at_most, f"open files: ulimit -Hn is {files:,}, and each user is one"
+    return plan.most_users, f"--most-users {plan.most_users}"
+
+
+def _bound(probes: Sequence[dict[str, Any]], most: str) -> str:
+    """What ended a search before the stack did: the generator, or the most users."""
+    limits = [limit for probe in probes for limit in probe["limits"]]
+    return limits[-1] if limits else most
+
+
+def _probe(
+    loop: ClosedLoop, users: int, plan: Plan, overloaded: bool
+) -> tuple[dict[str, Any], Outcome]:
     def hopeless(lines: Lines) -> bool:
         return judge.hopeless(recording.summary(lines), users, plan.seconds)
 
-    if loop.users > RESTED * users:
-        loop.move(round(RESTED * users), RAMP_UP, SETTLE)
+    if overloaded and loop.users > RESTED * users:
+        loop.move(round(RESTED * users), RAMP_UP / 2, REST)
+    few = abs(users - loop.users) <= (1 - RESTED) * users
     stretch = loop.hold(
-        users, ramp_up=RAMP_UP, settle=SETTLE, warm_up=0, seconds=plan.seconds, hopeless=hopeless
+        users,
+        ramp_up=RAMP_UP / 2 if few else RAMP_UP,
+        settle=SETTLE,
+        warm_up=0,
+        seconds=plan.seconds,
+        hopeless=hopeless,
     )
     arrival = recording.between(loop.lines, stretch.begins, stretch.arrived)
     found = {"users": users, **window(loop, stretch.starts, stretch.ends)}
-    found["arrival"] = recording.summary(arrival)
+    summary = recording.summary(arrival)
+    found["arrival"] = {name: summary[name] for name in ("sent", "failed", "failures")}
     present = found["window"]["fewest_users"]
     absent = [f"{present} of {users} users were there"] if present < users else []
     missed = judge.missed(found["window"])
     limits = judge.generator_limits(found) + absent
     found["holds"] = not (missed or absent)
+    found["limits"] = [] if found["holds"] else limits
     found["reasons"] = [] if found["holds"] else missed + limits
     if found["holds"]:
         return found, Outcome.HOLDS
@@ -183,18 +207,16 @@ def _probe(loop: ClosedLoop, users: int, plan: Plan) -> tuple[dict[str, Any], Ou
 
 
 def _begin(results: Results, session: Session) -> tuple[int, float]:
-    """The first number of users to probe, and the growth of the bracket from there."""
-    earlier = [
-        found["capacity"]
-        for path in sorted((results.folder / "searches").glob("*.json"))
-        if (found := json.loads(path.read_text()))["lever"] == session.lever
-        and found["pattern"] == session.pattern
-        and found["capacity"]
-    ]
-    if not earlier:
-        return FIRST_PROBE, GROWTH
-    chance = random.Random(f"{results.plan.seed} {session.name}")
-    return max(1, round(statistics.fmean(earlier) * chance.uniform(*BELOW))), NARROW
+    """The first number of users to probe, and how far from it the next one is."""
+    paths = sorted((results.folder / "searches").glob("*.json"))
+    found = [json.loads(path.read_text()) for path in paths]
+    of_lever = [one for one in found if one["lever"] == session.lever and one["capacity"]]
+    same = [one["capacity"] for one in of_lever if one["pattern"] == session.pattern]
+    if same:
+        return round(statistics.fmean(same)), NEAR
+    if of_lever:
+        return round(statistics.fmean(one["capacity"] for one in of_lever)), LIKE
+    return FIRST_PROBE, GROWTH
 
 
 def run_cells(
@@ -301,5 +323,14 @@ def _capacity(result: dict[str, Any]) -> str:
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    unfinished.write_text(json.dumps(_rounded(content)) + "\n")
     os.replace(unfinished, path)
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits of each number: no measurement has more, and a kept folder is half as large."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

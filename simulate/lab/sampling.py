@@ -1,4 +1,4 @@
-"""What the machine, the processes and PostgreSQL's connections did in a stretch of time."""
+"""What the machine, the processes and the replicas did in a stretch of time."""
 
 import itertools
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from lab import replica_metrics
 from lab.stacks import MeasuredStack
 
 Sample = Mapping[str, Any]
@@ -20,13 +21,11 @@ def sample(stack: MeasuredStack, generator: int | None) -> Sample:
         roots["generator"] = generator
         workers = psutil.Process(generator).children()
         roots |= {f"generator {n}": child.pid for n, child in enumerate(workers, 1)}
-    opened, active = stack.connections()
     return {
         "time": time.time(),
         "cpu_seconds": cpu_seconds(roots),
         "machine": _machine(),
-        "connections": opened,
-        "active": active,
+        "replicas": stack.look(),
     }
 
 
@@ -77,11 +76,15 @@ def machine_load(samples: Sequence[Sample]) -> dict[str, float | None]:
     return {"idle_mean": idle, "idle_min": min(share[0] for share in shares), "steal_mean": steal}
 
 
-def connections(samples: Sequence[Sample]) -> dict[str, float]:
-    """Of the application to PostgreSQL."""
-    opened = [sample["connections"] for sample in samples] or [0]
-    active = [sample["active"] for sample in samples] or [0]
-    return {"mean": sum(opened) / len(opened), "max": max(opened), "max_active": max(active)}
+def replicas(samples: Sequence[Sample]) -> dict[str, Any]:
+    """See replica_metrics.summary()."""
+    seconds = samples[-1]["time"] - samples[0]["time"] if samples else 0.0
+    return replica_metrics.summary([sample["replicas"] for sample in samples], seconds)
+
+
+def replica_series(samples: Sequence[Sample], began: float) -> list[dict[str, Any]]:
+    """See replica_metrics.series(); ``t`` is in seconds since ``began``."""
+    return replica_metrics.series([(each["time"] - began, each["replicas"]) for each in samples])
 
 
 def _machine() -> dict[str, float]:

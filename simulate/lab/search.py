@@ -1,20 +1,27 @@
 """Finds the capacity of a stack: the highest number of users with which the service level holds.
 
-Technique: bisection of a noisy threshold. The bracket grows or shrinks by a factor until its lower
-end holds and its upper end does not; then its middle is tried until it is narrow enough. Chance
-decides a single probe near the boundary, so at last each end has to be what it is in 2 of 3 probes;
-if it isn't, the bracket moves and the search goes on.
+Technique: an adaptive psychometric procedure (A. B. Watson and D. G. Pelli, "QUEST: A Bayesian
+adaptive psychometric method", Perception & Psychophysics 33, 1983). Near the capacity chance
+decides a single probe, so no probe decides alone: each is evidence for all capacities, and the next
+one is made where the evidence is split in halves, until the capacity is known to the precision.
+Every capacity is as likely before the first probe: an earlier search says where to look, not what
+to find.
 """
 
-from collections import defaultdict
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
 FIRST_PROBE = 2000  # users
-GROWTH = 2.0  # of the bracket at most, and where nothing is known
-MAJORITY = 2  # of 3 probes
-FEWEST = 10  # users; a bracket as narrow is not halved, and fewer are not tried
+GROWTH = 2.0  # from probe to probe, until one holds and one does not
+FEWEST = 10  # users; fewer are not tried
+NOISE = 0.05  # by which the capacity moves from probe to probe, relative standard deviation
+LAPSES = 0.005  # of the probes tell nothing, on either side: the machine was busy otherwise
+MOST_PROBES = 20
+STEP = 0.002  # of the capacities that are told apart, relative
 
 
 class Outcome(Enum):
@@ -36,8 +43,8 @@ class Capacity:
 class Search:
     """One search; ``probe`` measures a number of users.
 
-    ``first`` and ``growth`` say where the bracket begins (its growth itself grows), ``repeated``
-    whether its ends are probed until the majority is known.
+    It ends with a relative standard error of ``precision``. ``first`` and ``growth`` say where it
+    begins, and how far apart the first probes are; the growth itself grows.
     """
 
     def __init__(
@@ -48,61 +55,73 @@ class Search:
         most: int,
         first: int = FIRST_PROBE,
         growth: float = GROWTH,
-        repeated: bool = True,
     ) -> None:
         self._probe = probe
         self._precision = precision
         self._most = most
         self._first = min(first, most)
         self._growth = self._step = growth
-        self._repeated = repeated
-        self._outcomes: defaultdict[int, list[Outcome]] = defaultdict(list)
+        self._probes: list[tuple[int, Outcome]] = []
+        self._grid = np.arange(math.log(FEWEST / 2), math.log(2 * most), STEP)
+        self._log_likelihood = np.zeros_like(self._grid)
 
     def run(self) -> Capacity:
-        """Probe until the capacity is known to the precision, 0 if not even FEWEST hold."""
+        """Probe until the capacity is known, 0 if not even FEWEST hold."""
         while (users := self._next()) is not None:
-            self._outcomes[users].append(self._probe(users))
-        good, bad = self._bracket()
-        return Capacity(good, bad is None or self._is_censored(bad))
+            outcome = self._probe(users)
+            self._probes.append((users, outcome))
+            self._learn(users, outcome is Outcome.HOLDS)
+        held, missed = self._by_outcome()
+        if not missed:
+            return Capacity(self._most, censored=True)
+        if not held:
+            return Capacity(0, censored=False)
+        median, _ = self._estimate()
+        users = round(math.exp(median))
+        return Capacity(min(users, self._most), users > self._most or self._is_censored(users))
 
     def _next(self) -> int | None:
         """The users to probe next; None when the search is over."""
-        tied = [users for users in self._outcomes if self._majority(users) == 0]
-        if tied:
-            return tied[0]
-        good, bad = self._bracket()
-        if bad is None:
-            return None if good == self._most else self._higher(good)
-        if not good and bad > FEWEST:
-            return max(FEWEST, round(bad / self._next_step()))
-        if good and bad - good > max(self._precision * good, FEWEST):
-            return (good + bad) // 2
-        return next((users for users in (good, bad) if users and self._is_unsure(users)), None)
+        held, missed = self._by_outcome()
+        if not held and not missed:
+            return self._first
+        if not missed:
+            most = max(held)
+            return self._step_from(most, self._next_step()) if most < self._most else None
+        if not held:
+            fewest = min(missed)
+            return self._step_from(fewest, 1 / self._next_step()) if fewest > FEWEST else None
+        median, error = self._estimate()
+        if error <= self._precision or len(self._probes) >= MOST_PROBES:
+            return None
+        return min(max(FEWEST, round(math.exp(median))), self._most)
 
-    def _higher(self, good: int) -> int:
-        return min(round(good * self._next_step()), self._most) if good else self._first
+    def _by_outcome(self) -> tuple[list[int], list[int]]:
+        """The users that held, and those that did not."""
+        held = [users for users, outcome in self._probes if outcome is Outcome.HOLDS]
+        return held, [users for users, outcome in self._probes if outcome is not Outcome.HOLDS]
+
+    def _step_from(self, users: int, step: float) -> int:
+        return min(max(FEWEST, round(users * step)), self._most)
 
     def _next_step(self) -> float:
         step, self._step = self._step, min(GROWTH, self._step * self._growth)
         return step
 
-    def _bracket(self) -> tuple[int, int | None]:
-        """The highest number that holds, and the lowest that does not; 0 and None for none."""
-        bad = min((users for users in self._outcomes if self._majority(users) < 0), default=None)
-        held = [users for users in self._outcomes if self._majority(users) > 0]
-        return max((users for users in held if bad is None or users < bad), default=0), bad
+    def _learn(self, users: int, holds: bool) -> None:
+        """Each capacity's likelihood: by a logistic curve as wide as NOISE, and LAPSES."""
+        width = NOISE * math.sqrt(3) / math.pi
+        distance = (self._grid - math.log(users)) / width * (1 if holds else -1)
+        self._log_likelihood += np.log(LAPSES + (1 - 2 * LAPSES) / (1 + np.exp(-distance)))
 
-    def _majority(self, users: int) -> int:
-        """How many more probes held than did not."""
-        outcomes = self._outcomes[users]
-        return 2 * outcomes.count(Outcome.HOLDS) - len(outcomes)
-
-    def _is_unsure(self, users: int) -> bool:
-        outcomes = self._outcomes[users]
-        held = outcomes.count(Outcome.HOLDS)
-        return self._repeated and max(held, len(outcomes) - held) < MAJORITY
+    def _estimate(self) -> tuple[float, float]:
+        """The capacity's logarithm: its median, and half of what the middle 68 % span."""
+        weights = np.exp(self._log_likelihood - self._log_likelihood.max())
+        share = np.cumsum(weights) / weights.sum()
+        low, median, high = self._grid[np.searchsorted(share, (0.16, 0.5, 0.84))]
+        return float(median), float(high - low) / 2
 
     def _is_censored(self, users: int) -> bool:
-        """Whether most probes that missed did so at the generator's end."""
-        outcomes = self._outcomes[users]
-        return outcomes.count(Outcome.GENERATOR) > outcomes.count(Outcome.MISSED)
+        """Whether most probes that missed near the capacity did so at the generator's end."""
+        near = [outcome for probed, outcome in self._probes if probed <= users * (1 + 3 * NOISE)]
+        return near.count(Outcome.GENERATOR) > near.count(Outcome.MISSED)

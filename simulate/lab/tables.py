@@ -20,13 +20,13 @@ class Table:
 
 def capacity(table: Mapping[str, Mapping[str, Capacity]], patterns: Sequence[str]) -> Table:
     """The headline: users by lever and pattern, and below them the factor to the reference."""
+    shown, columns = results.as_rows(table, patterns)
     rows = []
-    for lever, row in table.items():
-        reference = next(iter(row.values())).reference
-        name = lever if reference == lever else f"{lever}\nagainst {reference}"
-        cells = [_capacity(row[pattern]) if pattern in row else "-" for pattern in patterns]
-        rows.append([name, *cells])
-    return Table(["lever", *patterns], rows)
+    for name, row in shown.items():
+        first = next(iter(row.values()))
+        against = f"\nagainst {first.reference}" if first.reference != first.lever else ""
+        rows.append([name + against, *(_capacity(row[column]) for column in columns)])
+    return Table(["lever", *columns], rows)
 
 
 def _capacity(found: Capacity) -> str:
@@ -35,19 +35,40 @@ def _capacity(found: Capacity) -> str:
 
 def knee(points: Mapping[str, Mapping[str, Point]]) -> Table:
     header = ["lever", "pattern", "users", "goodput, 1/s", "p50", "p95", "p99", "p99.9"]
-    header += ["CPU per right answer", "idle", "connections: mean", "most", "most at work"]
+    header += ["CPU per right answer", "idle"]
     rows = []
     for pattern, levers in points.items():
         for lever, point in levers.items():
-            connections = point["connections"]
             rows.append(
                 [
                     *(lever, pattern, count(point["users"])),
                     *outcome(point),
                     ms(sum(results.demands(point).values()) or None),
                     percent(point["machine_load"]["idle_mean"]),
-                    digits(connections["mean"]),
-                    *(count(connections[name]) for name in ("max", "max_active")),
+                ]
+            )
+    return Table(header, rows, texts=2)
+
+
+def replicas(points: Mapping[str, Mapping[str, Point]]) -> Table:
+    """The pools and what went through them, as the replicas count it."""
+    header = ["lever", "pattern", "in use: mean", "most", "open", "limit", "most waiting"]
+    header += ["wait, mean", "opened, 1/s", "refused by pool", "by PostgreSQL", "flights joined"]
+    rows = []
+    for pattern, levers in points.items():
+        for lever, point in levers.items():
+            found = point["replicas"]
+            size, in_use, limit, waiting = (
+                found["pool"][name] or dict.fromkeys(("mean", "max"))
+                for name in ("size", "in_use", "limit", "waiting")
+            )
+            rows.append(
+                [
+                    *(lever, pattern, digits(in_use["mean"])),
+                    *(count(one["max"]) for one in (in_use, size, limit, waiting)),
+                    *(ms(found["wait_ms"]), digits(found["opened_per_second"])),
+                    *(count(found["refused"][reason]) for reason in ("pool", "database")),
+                    count(found["flights_joined"]),
                 ]
             )
     return Table(header, rows, texts=2)
@@ -88,7 +109,7 @@ def failures(points: Iterable[tuple[str, str, str, Mapping[str, Any]]]) -> Table
 def open_loop(cells: Sequence[Mapping[str, Any]]) -> Table:
     header = ["pattern", "asked, 1/s", "verdict", "answered, 1/s", "goodput, 1/s"]
     header += [f"{kind} {p}" for kind in ("response", "service") for p in ("p50", "p95", "p99")]
-    header += ["sent late, p99", "failed"]
+    header += ["sent late, p99", "SCHED_RR", "failed"]
     rows = []
     for cell in cells:
         window = cell["window"]
@@ -98,7 +119,8 @@ def open_loop(cells: Sequence[Mapping[str, Any]]) -> Table:
                 *(cell["pattern"], count(cell["rate"]), verdict(cell)),
                 *(count(window["answered_per_second"]), *outcome(cell)[:4]),
                 *(["-"] * 3 if judge.unsustained(cell) else service),
-                *(ms(window["send_lag_p99_ms"]), _failed(window)),
+                ms(window["send_lag_p99_ms"]),
+                *("yes" if cell["real_time"] else "no", _failed(window)),
             ]
         )
     return Table(header, rows, texts=3)

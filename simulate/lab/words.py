@@ -8,10 +8,10 @@ PROMISE = (
 CAPACITY = (
     "The most users with which p95 of the right answers is at most 250 ms and 99.9 % of all "
     "requests are answered right within 2 s, from the end of the arrival on; with the 95 % "
-    "interval over the repeats. Below it x times the users of the setting it stands against. An "
-    'arrow in the chart, and "at least", say that a search ended at the limit of the generator '
-    "or of the plan."
+    'interval over the repeats. An arrow in the chart, and "at least", say that a search ended at '
+    "the limit of the generator or of the plan."
 )
+FACTOR = "Below it stands x times the users of the setting it is measured against."
 COMPARE = "The last column is the second against the first, with its 95 % interval; 1 is the same."
 LEVERS = (
     "One setting is moved at a time. CPU is that of the busiest moment that still kept the service "
@@ -28,8 +28,15 @@ TIME = (
     "stack warms up."
 )
 TIERS = (
-    "All requests are in one of these, refused ones too. Where no answer comes from PostgreSQL, "
-    "the numbers tell of the caches."
+    "All requests are in one of these, refused ones too. What nginx's cache answered and what "
+    "failed is the generator's count, as no replica knows of it; the rest is shared out as the "
+    "replicas' own counters are (/metrics). Where no answer comes from PostgreSQL, the numbers "
+    "tell of the caches."
+)
+CONNECTIONS = (
+    "Of all replicas together, from their own metrics, where each setting is busiest. In use, open "
+    "and waiting are looked at once a second: what came and went between two looks is not in them. "
+    "Without a pool there is no limit, and each read opens a connection; its wait is that."
 )
 FAILURES = "Each setting just past its capacity, and every cell, where requests failed."
 CPU = (
@@ -39,7 +46,9 @@ CPU = (
 OPEN_LOOP = (
     "Requests start on a schedule, whatever became of those before. The response time counts from "
     "when a request was due, the service time from when it was sent. A rate that was not held is "
-    "UNSUSTAINED: it has a goodput, and its times only grow."
+    "UNSUSTAINED: it has a goodput, and its times only grow. With SCHED_RR (as root) the kernel "
+    "lets the generator go first whenever a request is due: times with it and without are not "
+    "comparable."
 )
 SCALABILITY = (
     "Universal Scalability Law (Gunther 2007): X(N) = lambda N / (1 + sigma (N - 1) + "

@@ -14,6 +14,7 @@ from locust.env import Environment
 from locust.exception import CatchResponseError, StopTest
 from locust.runners import MasterRunner
 
+import page.start  # noqa: F401 - guards Locust's page
 import users.thresholds  # noqa: F401 - adds options to Locust's own
 from users.api import QUERY_PATH, ApiError, Averages, Client, query_request
 from users.checker import Checker

@@ -66,11 +66,16 @@ run "gate_before_flask" {
     condition     = length(aws_ecs_service.locust) == 0 && output.locust_url == null
     error_message = "Load generators are off unless asked for."
   }
+  assert {
+    condition     = length(aws_prometheus_workspace.this) == 0 && length(aws_iam_role.metrics) == 0 && output.metrics_endpoint == null
+    error_message = "Nothing is collected unless asked for."
+  }
 }
 
 run "load_generators_answer_on_the_load_balancer" {
   variables {
     locust_workers = 2
+    locust_cidrs   = ["203.0.113.9/32"]
   }
 
   assert {
@@ -83,9 +88,9 @@ run "load_generators_answer_on_the_load_balancer" {
   }
   assert {
     condition = toset([for rule in aws_vpc_security_group_ingress_rule.listener : "${rule.from_port} from ${rule.cidr_ipv4}"]) == toset([
-      "80 from 203.0.113.7/32", "80 from 198.51.100.0/24", "8089 from 203.0.113.7/32", "8089 from 198.51.100.0/24"
+      "80 from 203.0.113.7/32", "80 from 198.51.100.0/24", "8089 from 203.0.113.9/32"
     ])
-    error_message = "Locust is open to ingress_cidrs alone."
+    error_message = "Locust's page is open to locust_cidrs alone."
   }
 }
 
@@ -94,6 +99,7 @@ run "a_failing_revision_never_takes_down_the_running_one" {
 
   variables {
     locust_workers = 2
+    locust_cidrs   = ["203.0.113.9/32"]
   }
 
   assert {
@@ -147,6 +153,7 @@ run "https_redirects_http" {
     certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
     domain_name     = "weather.example.com"
     locust_workers  = 1
+    locust_cidrs    = ["203.0.113.9/32"]
   }
 
   assert {

@@ -96,11 +96,33 @@ run "at_odds" {
     flask_max_count = 2                     # below flask_count
     flask_memory    = 9216                  # above 8 MiB for each unit of flask_cpu
     nginx_memory    = 512                   # below 2
+    locust_cidrs    = ["203.0.113.7/32", "0.0.0.0/0"]
   }
 
   expect_failures = [
     var.domain_name, var.pool_minconn, var.flask_max_count, var.flask_memory, var.nginx_memory,
+    var.locust_cidrs,
   ]
+}
+
+run "everyone_in_two_halves" {
+  command = plan
+
+  variables {
+    locust_cidrs = ["0.0.0.0/1", "128.0.0.0/1"]
+  }
+
+  expect_failures = [var.locust_cidrs]
+}
+
+run "a_page_that_nobody_may_reach" {
+  command = plan
+
+  variables {
+    locust_workers = 1
+  }
+
+  expect_failures = [var.locust_cidrs]
 }
 
 run "fewer_connections_than_workers" {
@@ -109,7 +131,8 @@ run "fewer_connections_than_workers" {
   variables {
     web_concurrency = 4
     pool_maxconn    = 3
+    locust_cidrs    = ["::/0"]
   }
 
-  expect_failures = [var.pool_maxconn]
+  expect_failures = [var.pool_maxconn, var.locust_cidrs]
 }

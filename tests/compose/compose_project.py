@@ -12,6 +12,7 @@ import pytest
 from processes import free_ports
 
 ROOT = Path(__file__).parents[2]
+PORTS = ("NGINX_PORT", "FLASK_PORT", "LOCUST_PORT", "PROMETHEUS_PORT")
 
 
 class Project:
@@ -21,8 +22,8 @@ class Project:
         names = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.sample").read_text(), re.MULTILINE)
         self.env = {k: v for k, v in os.environ.items() if k not in names}
         self.env |= {"COMPOSE_PROJECT_NAME": f"{name}-{os.getpid()}"}
-        nginx_port, flask_port = map(str, free_ports(2))
-        self.env |= {"NGINX_PORT": nginx_port, "FLASK_PORT": flask_port, **settings}
+        ports = map(str, free_ports(len(PORTS)))
+        self.env |= dict(zip(PORTS, ports, strict=True)) | settings
         self.url = f"http://127.0.0.1:{self.env['NGINX_PORT']}"
 
     def start(self, *arguments):
@@ -48,6 +49,10 @@ class Project:
         if result.returncode:
             logs = self.compose("logs", "--tail", "20", check=False).stdout
             pytest.fail(f"up failed: {result.stderr[-2000:]}\n{logs[-6000:]}")
+
+    def down(self):
+        """Remove everything, with the volumes."""
+        self.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
     def inspect(self, service):
         container = self.compose("ps", "--all", "--quiet", service).stdout.strip()

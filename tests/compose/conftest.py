@@ -20,7 +20,7 @@ def removed_projects():
 
     yield make
     for project in projects:
-        project.compose("down", "--volumes", "--timeout", "5")
+        project.down()
 
 
 @pytest.fixture(scope="module")

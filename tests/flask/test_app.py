@@ -107,6 +107,21 @@ def test_query_as_html(client):
     assert "from the cache (<code>hit</code>)" in again.get_data(as_text=True)
 
 
+def test_a_replica_that_keeps_its_name_to_itself(settings, postgres, valkey):
+    client = create_app(dataclasses.replace(settings, x_served_by=False)).test_client()
+    for response in (client.get("/"), client.get("/nowhere"), ask(client, "Port Michael")):
+        assert "X-Served-By" not in response.headers
+        assert "<code>flask</code>" not in response.get_data(as_text=True)
+    assert "The answer is computed by PostgreSQL" in response.get_data(as_text=True)
+
+
+def test_too_many_arguments_are_refused_wherever_they_are_read(offline):
+    for path in ("/", "/locations", "/static/style.css"):
+        response = offline.get(path + "?" + "a&" * 1000)
+        assert response.status_code == 400
+        assert "there are more than 20 fields" in response.get_data(as_text=True)
+
+
 @pytest.mark.parametrize("name", [name for name in DATA if not name.startswith("Town")])
 def test_query_as_json(client, name):
     expected = {

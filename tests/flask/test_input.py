@@ -2,7 +2,17 @@
 
 import pytest
 
-from weather.input import FORM, JSON, InputError, media_type, read_limit, read_location, wants_json
+from weather.input import (
+    FORM,
+    JSON,
+    MAX_ACCEPT,
+    InputError,
+    media_type,
+    read_arguments,
+    read_limit,
+    read_location,
+    wants_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,32 @@ def test_bad_input(kind, body, words):
         read_location(kind, body)
 
 
+@pytest.mark.parametrize("text", ["&" * 4000, "a=&" * 20 + "location=a"])
+def test_more_than_20_fields_are_refused_before_they_are_read(text):
+    for read in (
+        lambda: read_location(FORM, text.encode()),
+        lambda: read_arguments({"QUERY_STRING": text}),
+    ):
+        with pytest.raises(InputError, match="there are more than 20 fields"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("", {}),
+        ("q=a+b&limit=3", {"q": "a b", "limit": "3"}),
+        ("q=a&q=b", {"q": "a"}),
+        ("q", {"q": ""}),
+        ("q=%C3%B6&r=%FF", {"q": "ö", "r": "\ufffd"}),
+        ("q=\xc3\xb6", {"q": "ö"}),  # as WSGI gives bytes
+        ("&" * 19 + "q=a", {"q": "a"}),
+    ],
+)
+def test_arguments(text, arguments):
+    assert read_arguments({"QUERY_STRING": text}) == arguments
+
+
 @pytest.mark.parametrize(("value", "limit"), [(None, 100), ("1", 1), ("1000", 1000), ("007", 7)])
 def test_good_limit(value, limit):
     assert read_limit(value, default=100, highest=1000) == limit
@@ -97,6 +133,14 @@ def test_bad_limit(value):
 )
 def test_preference(accept, for_form, for_json):
     assert (wants_json(accept, FORM), wants_json(accept, JSON)) == (for_form, for_json)
+
+
+def test_a_long_accept_is_none_and_is_not_parsed(monkeypatch):
+    longest = f"application/json,{'a/a,' * 60}"[:MAX_ACCEPT]
+    assert wants_json(longest, FORM) is True
+    monkeypatch.setattr("weather.input.parse_accept_header", None)
+    assert wants_json(longest + ",", FORM) is False
+    assert wants_json(f"text/html,{'a/a,' * 6000}", JSON) is True
 
 
 def test_media_type():

@@ -232,6 +232,13 @@ def folders(process):
     }
 
 
+def cpu_seconds(master):
+    """Of gunicorn and its workers, those that ended included."""
+    times = master.cpu_times()
+    running = [one for child in master.children() for one in child.cpu_times()[:2]]
+    return sum(times[:4]) + sum(running)
+
+
 def test_each_worker_shows_the_metrics_of_all(environ, postgres, valkey, tmp_path):
     environ |= {"WEB_CONCURRENCY": "2", "FLASK_REPLICAS": "1", "POOL_MINCONN": "2"}
 
@@ -252,6 +259,9 @@ def test_each_worker_shows_the_metrics_of_all(environ, postgres, valkey, tmp_pat
         for _ in range(30):
             assert query(port)[0] == 200
         assert answers() == 30
+        before = cpu_seconds(master)
+        shown = value(samples(), "process_cpu_seconds_total")
+        assert 0 < before - 0.02 <= shown <= cpu_seconds(master) + 0.02
         [folder] = folders(master)
         victim = master.children()[0]
         victim.send_signal(signal.SIGKILL)

@@ -58,7 +58,7 @@ def test_a_wrong_password_is_one_line_and_answers_come_without_redis(
             answer, tier = cache.fetch("Portland", 0, lambda *_: right)
             assert (answer.average, tier) == (right, "uncached")
     [line] = caplog.messages
-    assert line.startswith(f"REDIS_PASSWORD: Redis at 127.0.0.1:{settings.redis_port} refuses it (")
+    assert line.startswith(f"REDIS_PASSWORD: Redis at 127.0.0.1:{settings.redis_port} refuses it: ")
     assert "not-this" not in line
     assert cache.state() == "down"
     assert locked.dbsize() == 0

@@ -22,6 +22,7 @@ def test_defaults():
     assert (settings.cache, settings.cache_expiry) == (True, 300)
     assert (settings.web_concurrency, settings.flask_replicas) == (1, 3)
     assert settings.log_format == "text"
+    assert settings.x_served_by is True
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_defaults():
         ({"CACHE_EXPIRY": "1.5"}, "CACHE_EXPIRY is '1.5'"),
         ({"FLASK_REPLICAS": "0"}, "FLASK_REPLICAS is '0'"),
         ({"CACHE": "maybe"}, "CACHE is 'maybe': expected true/false"),
+        ({"X_SERVED_BY": "maybe"}, "X_SERVED_BY is 'maybe': expected true/false"),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml': expected one of text, json"),
         ({"HOSTNAME": "a\r\nSet-Cookie: b"}, "HOSTNAME is"),
         ({"POOL_MINCONN": "16"}, "POOL_MINCONN is '16': expected at most POOL_MAXCONN"),

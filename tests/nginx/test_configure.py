@@ -109,6 +109,7 @@ def test_a_rate_limit_lets_a_second_of_requests_come_at_once(tmp_path, value, bu
     rendered = (tmp_path / "rate_limit.conf").read_text()
     assert f" rate={value}r/s;" in rendered
     assert f" burst={burst} nodelay;" in rendered
+    assert f"limit_conn under_way {min(burst, 65535)};" in rendered
 
 
 @pytest.mark.parametrize("address", ["8081", "127.0.0.1:8081"])

@@ -61,9 +61,18 @@ def test_the_second_request_for_a_static_file_is_a_hit(get, name):
     assert "max-age=31536000" in headers["Cache-Control"]
 
 
-@pytest.mark.parametrize("path", ["/static/style.css", "/static/style.css?v=0", "/?q=Atlantis"])
-def test_what_may_change_or_is_empty_is_not_kept(get, path):
-    assert [get(path)[0]["X-Edge-Cache"] for _ in range(3)] == ["miss"] * 3
+@pytest.mark.parametrize(
+    ("path", "edge"),
+    [
+        ("/static/style.css", "bypass"),
+        ("/static/style.css?v=0", "miss"),
+        ("/?q=Atlantis", "miss"),
+        ("/?x=1", "bypass"),
+        ("/locations?x=1", "bypass"),
+    ],
+)
+def test_what_may_change_or_is_empty_is_not_kept(get, path, edge):
+    assert [get(path)[0]["X-Edge-Cache"] for _ in range(3)] == [edge] * 3
 
 
 def test_no_page_shows_a_list_that_is_older_than_its_expiry(stack, get):

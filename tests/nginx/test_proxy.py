@@ -1,11 +1,13 @@
 """The proxy and load balancer: headers, limits, retries and dead replicas."""
 
 import json
+import select
 import signal
 import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from polling import poll
@@ -130,6 +132,23 @@ def test_a_head_request_gets_no_body_with_its_error(balancer):
     check_headers(answer)
 
 
+@pytest.mark.parametrize(
+    ("count", "length", "status"), [(1, 4200, 431), (30, 1000, 431), (7, 1000, 200), (2, 3900, 200)]
+)
+def test_headers_of_8_kb_are_taken_and_no_more(balancer, count, length, status):
+    """Each client may hold as much of nginx's memory."""
+    headers = {f"X-{number}": "x" * length for number in range(count)}
+    assert balancer.ask(headers=headers).status == status
+
+
+def test_https_is_for_a_year_where_the_load_balancer_says_so(balancer):
+    name = "Strict-Transport-Security"
+    https = {"X-Forwarded-Proto": "https"}
+    for path in ("/", "/?status=404", "/metrics"):
+        assert balancer.ask(path=path, headers=https).headers.get_all(name) == ["max-age=31536000"]
+        assert balancer.ask(path=path).headers[name] is None
+
+
 def test_a_body_over_4_kb_is_refused(balancer):
     assert balancer.ask("POST", "/query", "x" * 4096).status == 200
     assert balancer.ask("POST", "/query", "x" * 4097).status == 413
@@ -212,6 +231,34 @@ def test_a_frozen_upstream_costs_no_request(own_balancer, own_upstreams):
     assert sum(answer.seconds > 1 for answer in answers) <= 8
 
 
+ASKED = 30  # times, so that each upstream is
+
+
+def served(nginx):
+    """Requests that all upstreams have had before."""
+    answers = [nginx.ask().json for _ in range(ASKED)]
+    return sum({one["name"]: one["served"] for one in answers}.values()) - ASKED
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "repeated"),
+    [
+        ("POST", "/query", True),
+        ("GET", "/", True),
+        ("GET", "/x", True),
+        ("POST", "/", False),
+        ("POST", "/query/x", False),
+    ],
+)
+def test_only_what_may_be_done_twice_is_repeated(own_balancer, method, path, repeated):
+    """The upstreams cut the connection once they have the request: it may have been done."""
+    before = served(own_balancer) + ASKED
+    answer = own_balancer.ask(method, path, "", {"X-Answer": "cut=1"})
+    assert answer.status == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert (served(own_balancer) - before > 1) == repeated
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_all_down_is_a_fast_503_and_recovers(own_upstreams, count):
     chosen = own_upstreams[:count]
@@ -237,18 +284,36 @@ def test_all_down_is_a_fast_503_and_recovers(own_upstreams, count):
         assert nginx.query().status == 200
 
 
-def test_clients_with_a_slow_header_or_body_are_closed_within_10_s(balancer):
+@pytest.mark.parametrize("path", ["/query", "/x"])
+def test_a_post_that_no_upstream_has_seen_goes_to_the_next(own_balancer, own_upstreams, path):
+    own_upstreams[0].kill()
+    assert {own_balancer.ask("POST", path, "").status for _ in range(20)} == {200}
+
+
+def test_slow_clients_are_closed(balancer):
+    """A header has 8 s as a whole, and a body 2 s between two reads: it goes first."""
     start = time.monotonic()
     head = b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
-    clients = []
-    for data in (head + b"X-Slow: ", head + b"\r\nloca"):
-        clients.append(socket.create_connection(("127.0.0.1", balancer.port), timeout=11))
-        clients[-1].sendall(data)
-    for client in clients:
-        with client:
-            try:
-                closed = client.recv(1024)
-            except ConnectionResetError:
-                closed = b""
-            assert closed == b""
-            assert time.monotonic() - start < 10
+    with ExitStack() as exits:
+        header, body = (
+            exits.enter_context(socket.create_connection(("127.0.0.1", balancer.port), timeout=11))
+            for _ in range(2)
+        )
+        header.sendall(head + b"X-Slow: ")
+        body.sendall(head + b"\r\nloca")
+        closed = []
+        while len(closed) < 2:
+            waiting = [client for client in (header, body) if client not in closed]
+            readable, _, _ = select.select(waiting, [], [], 10)
+            assert all(is_closed(client) for client in readable)
+            closed += readable
+        assert closed == [body, header]
+        assert time.monotonic() - start < 10
+
+
+def is_closed(client):
+    """Whether nothing more comes, of an answer either."""
+    try:
+        return client.recv(1024) == b""
+    except ConnectionResetError:
+        return True

@@ -1,7 +1,9 @@
 """RATE_LIMIT: who asks too often gets 429, nobody else does, and no header changes who it is."""
 
 import itertools
+import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 from polling import poll
@@ -72,10 +74,34 @@ def test_no_header_makes_a_client_someone_else(limited, address, name):
     assert served <= RATE * (time.monotonic() - start) + 1
 
 
-def test_the_health_check_is_never_limited(limited, address):
-    assert flood(limited, address)[1]
-    answers = {limited.ask(path="/health-check", source=address).status for _ in range(60)}
+def test_the_containers_own_health_check_is_never_limited(limited):
+    answers = {limited.ask(path="/health-check", source="127.0.0.1").status for _ in range(60)}
     assert answers == {200}
+
+
+def test_a_flood_of_health_checks_is_limited_like_any_other(limited, address):
+    assert flood(limited, address, path="/health-check")[1]
+
+
+def slow_body(nginx, address):
+    """A client whose body does not come, and the status with which nginx waits or refuses."""
+    client = socket.create_connection(("127.0.0.1", nginx.port), 10, source_address=(address, 0))
+    client.sendall(
+        b"POST /query HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    )
+    return client, int(client.recv(100).split()[1])
+
+
+def test_one_address_holds_a_few_slow_bodies_only(limited, address):
+    with ExitStack() as exits:
+        statuses = []
+        for _ in range(BURST + 1):  # as many as the rate alone lets in
+            client, status = slow_body(limited, address)
+            exits.enter_context(client)
+            statuses.append(status)
+        assert statuses == [100] * BURST + [429]
+        assert limited.ask(source=next(addresses)).status == 200
+    poll(lambda: limited.ask(source=address).status == 200)
 
 
 def test_without_a_limit_everyone_is_served(balancer, address):
@@ -84,6 +110,6 @@ def test_without_a_limit_everyone_is_served(balancer, address):
 
 def test_the_edge_cache_does_not_serve_around_it(upstreams, address):
     with Nginx(upstreams, edge_cache="on", rate_limit=str(RATE)) as nginx:
-        served, refused = flood(nginx, address, path="/?x-accel-expires=60")
+        served, refused = flood(nginx, address, headers={"X-Answer": "x-accel-expires=60"})
     assert "hit" in {answer.headers["X-Edge-Cache"] for answer in served}
     assert refused

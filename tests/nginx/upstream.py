@@ -1,4 +1,7 @@
-"""A small upstream that echoes what it was asked; query parameters choose how it answers."""
+"""A small upstream that echoes what it was asked.
+
+Query parameters choose how it answers, or the header X-Answer, written as those are.
+"""
 
 import json
 import sys
@@ -13,7 +16,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         Handler.served += 1
         url = urlsplit(self.path)
-        query = dict(parse_qsl(url.query))
+        query = dict(parse_qsl(url.query) + parse_qsl(self.headers.get("X-Answer", "")))
+        if "cut" in query:  # the request is here, its answer never comes
+            self.close_connection = True
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         answer = {
             "name": self.server.name,

@@ -5,6 +5,7 @@ import random
 from dataclasses import asdict, dataclass
 
 from lab.plan import LEVERS
+from lab.replica_metrics import TIERS
 
 THINK = 1.5  # seconds
 MACHINE = {"cpu": "Abacus", "cores": 2, "memory_gib": 4.0, "kernel": "6.1", "python": "3.11"}
@@ -31,7 +32,7 @@ class SyntheticStack:
     capacity: int = 3000
     answer_ms: float = 8.3  # below the knee
     refused: float = 0.0  # part of the requests that it refuses at once, at any load
-    tier: str = "cached"
+    tier: str = "memory"
 
     def holds(self, users):
         return users <= self.capacity and not self.refused
@@ -53,7 +54,11 @@ class SyntheticStack:
             "good_share": good / sent if sent else None,
             "failures": {"nginx": failed - failed // 10, "pool": failed // 10},
             "failed": failed,
-            "tiers": {self.tier: good, "refused": failed},
+            "tiers": {
+                "edge": good if self.tier == "edge" else 0,
+                "origin": 0 if self.tier == "edge" else good,
+                "refused": failed,
+            },
             "replicas": {"flask": good},
             **(times if good else dict.fromkeys(times)),
             "fewest_users": users,
@@ -73,7 +78,29 @@ def point(stack, users):
         "window": stack.window(users),
         "cpu": stack.cpu(users),
         "machine_load": {"idle_mean": 20.0, "idle_min": 10.0, "steal_mean": 0.1},
-        "connections": {"mean": 12.0, "max": 15, "max_active": 4},
+        "replicas": replicas(stack, users),
+    }
+
+
+def replicas(stack, users):
+    """What their metrics say; with each connection a query takes 10 ms."""
+    window = stack.window(users)
+    reading = stack.tier in ("computed", "uncached")
+    good = 0 if stack.tier == "edge" else window["good"]
+    busy = min(45, round(window["goodput"] / 100)) if reading else 0
+    pool = {"size": max(15, busy), "in_use": busy, "limit": 45, "waiting": 0}
+    return {
+        "answers": dict.fromkeys(TIERS, 0) | ({stack.tier: good} if good else {}),
+        "refused": {"pool": window["failures"]["pool"], "database": 0, "time": 0},
+        "flights_joined": 0,
+        "redis_errors": 0,
+        "connections_opened": 0,
+        "opened_per_second": 0.0,
+        "waits": good if reading else 0,
+        "wait_ms": 0.02 if reading else None,
+        "pool": {name: {"mean": float(value), "max": value} for name, value in pool.items()},
+        "looks": 6,
+        "unread": 0,
     }
 
 
@@ -83,6 +110,7 @@ def probe(stack, users):
     return point(stack, users) | {
         "holds": stack.holds(users),
         "reasons": reasons,
+        "limits": [],
         "arrival": arrival,
     }
 
@@ -100,6 +128,7 @@ def search(lever="default settings", pattern="random", repeat=1, censored=False,
         "capacity": 0 if stack.refused else found,
         "probes": [probe(stack, count) for count in users],
         "censored": censored,
+        "bound": "--most-users 12000" if censored else "",
         "invalid": [],
         "revision": PLAN["revision"],
         "machine": MACHINE,
@@ -140,6 +169,8 @@ def cell(lever="default settings", pattern="random", users=1000, rate=0, **chang
             "window_ends": 20.0,
             "halves_apart": 0.5,
             "nginx": {"requests": 100, "sent": 100},
+            "real_time": True,
+            "replica_series": [],
             "flags": [],
             "invalid": [],
             "revision": PLAN["revision"],
@@ -168,7 +199,7 @@ def capacity_searches(patterns=("random", "fixed", "weighted", "zipf"), repeats=
             repeat,
             censored=lever == "edge cache on",
             capacity=round((3000 + 100 * number) * effect),
-            tier=TIER_OF.get(lever.partition(",")[0], "cached"),
+            tier=TIER_OF.get(lever.partition(",")[0], "memory"),
         )
         for lever, effect in effects.items()
         for number, pattern in enumerate(patterns)

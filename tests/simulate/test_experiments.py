@@ -29,11 +29,11 @@ from lab.plan import (
     sessions,
     shuffle,
 )
-from lab.run import Results, report_problems
-from users.tally import Tally
+from lab.run import Results, most_users, report_problems
 
 ROOT = Path(__file__).parents[2]
 EDGE = "edge cache on"
+POOL_OFF = "cache off, pool off"
 PLAN = ["--rows", "1000", "--seconds", "3", "--warm-up", "1", "--spawn-rate", "20"]
 A_PLAN = Plan("cells", "local", 1000, 42, 1, 20, 1, 3, 0.05, 12_000, {}, "abc", {"cores": 2})
 
@@ -82,11 +82,15 @@ def test_a_capacity_is_searched(searched):
     ((name, found),) = kept(out, "searches").items()
     assert name == "random_1-replica_1"
     assert (found["capacity"], found["censored"], found["invalid"]) == (20, True, [])
+    assert found["bound"] == "--most-users 20"
     assert found["setting"] == asdict(Setting(replicas=1))
     (probe,) = found["probes"]
     assert (probe["users"], probe["holds"], probe["reasons"]) == (20, True, [])
     assert probe["window"]["good"] == probe["window"]["sent"] > 10
-    assert probe["window"]["tiers"]["cached"] == probe["window"]["sent"], "the caches are warm"
+    answers = probe["replicas"]["answers"]
+    assert answers["memory"] == sum(answers.values()) > 10, "the caches are warm"
+    assert probe["replicas"]["pool"]["limit"] == {"mean": 15, "max": 15}
+    assert probe["replicas"]["unread"] == 0
     assert probe["window"]["p95_ms"] > 0
     assert found["nginx"]["requests"] == found["nginx"]["sent"] > probe["window"]["sent"]
     assert "at least 20 users" in result.stdout
@@ -163,8 +167,25 @@ def test_the_same_command_goes_on(stopped):
         assert cell["phases"]["window"] == window
         assert {"nginx", "PostgreSQL", "Redis", "flask", "generator 2", "lab"} <= cell["cpu"].keys()
         assert 0 <= cell["machine_load"]["idle_min"] <= cell["machine_load"]["idle_mean"] <= 100
-        assert cell["connections"]["max"] >= 1
+        assert sum(cell["replicas"]["answers"].values()) == 0, "nginx answers"
+        assert cell["replica_series"][-1]["limit"] == 45
         assert cell["window_starts"] < cell["window_ends"] <= cell["series"][-1]["t"] + 0.1
+
+
+def test_cold_caches_that_expire_meanwhile_and_several_workers(folder):
+    out = folder / "long"
+    options = ["--cells", "20", "--levers", "WEB_CONCURRENCY=2", "--starts", "cold", "--long"]
+    options += [*PLAN, "--data-dir", folder / "data", "--out", out]
+    result = experiments(*options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["settings"] == {"CACHE_EXPIRY": "20"}
+    (cell,) = kept(out, "cells").values()
+    assert (cell["start"], cell["invalid"]) == ("cold", [])
+    found = cell["replicas"]
+    assert found["answers"]["computed"] > 0.5 * sum(found["answers"].values()) > 5
+    assert found["waits"] >= found["answers"]["computed"]
+    assert found["pool"]["limit"]["max"] == 3 * 2 * 7, "each worker has its part of 15"
 
 
 def test_a_cell_is_measured_in_containers(docker_engine, folder):
@@ -176,14 +197,15 @@ def test_a_cell_is_measured_in_containers(docker_engine, folder):
     finally:
         down = ["docker", "compose", "-p", f"{project}-experiments", "down", "--volumes"]
         subprocess.run(down, cwd=ROOT, capture_output=True, check=True)
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert kept(out, "cells"), result.stdout + result.stderr
     (cell,) = kept(out, "cells").values()
     assert cell["invalid"] == []
     assert cell["nginx"]["requests"] == cell["nginx"]["sent"] > 20
-    assert cell["window"]["tiers"]["cached"] == cell["window"]["sent"], "the caches are warm"
+    answers = cell["replicas"]["answers"]
+    assert answers["memory"] == sum(answers.values()) > 20, "the caches are warm"
     assert cell["window"]["replicas"].keys() == {"flask", "flask_replica_1"}
     assert {"nginx", "PostgreSQL", "Redis", "flask", "generator"} <= cell["cpu"].keys()
-    assert cell["connections"]["max"] >= 1
+    assert cell["replicas"]["pool"]["limit"]["max"] == 30
     assert json.loads((out / "plan.json").read_text())["versions"]["docker"]
 
 
@@ -203,7 +225,7 @@ def simulate_with_ports(tmp_path):
 
 def test_a_new_pattern_is_a_file_and_an_entry_in_an_open_loop_too(folder, simulate_with_ports):
     out = folder / "ports"
-    options = ["--open-loop", "50", "--patterns", "ports", *PLAN]
+    options = ["--open-loop", "50", "--patterns", "ports", "--levers", POOL_OFF, *PLAN]
     options += ["--data-dir", folder / "data", "--out", out]
     result = experiments(*options, simulate=simulate_with_ports)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -212,6 +234,10 @@ def test_a_new_pattern_is_a_file_and_an_entry_in_an_open_loop_too(folder, simula
     assert cell["window"]["sent"] == 50 * 3
     assert cell["window"]["p95_ms"] >= cell["window"]["service_p95_ms"]
     assert cell["nginx"]["requests"] == cell["nginx"]["sent"] == 50 * 4
+    # What the kernel allows is recorded, and that each read opens a connection.
+    assert cell["real_time"] == (os.geteuid() == 0)
+    assert cell["replicas"]["opened_per_second"] == pytest.approx(50, rel=0.2)
+    assert cell["replicas"]["pool"]["limit"]["max"] == 0
 
     picker = subprocess.run(
         [sys.executable, "-m", "locust", "--config", "simulate/locust.conf", "--list"],
@@ -240,7 +266,8 @@ def test_a_bad_option_is_named(options, message):
 
 def test_make_experiments_finds_its_packages_and_lists_as_many_searches_as_the_readme_says():
     readme = (ROOT / "simulate" / "README.md").read_text()
-    for options, count in (("--list", 200), ("--list --quick", 10)):
+    searches = (("--list", 65), ("--list --patterns all", 200), ("--list --quick", 10))
+    for options, count in searches:
         make = ["make", "-s", "-o", ".venv/.local", "-o", ".venv/.simulate", "experiments"]
         result = subprocess.run(
             [*make, f"ARGS={options}"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -269,8 +296,16 @@ def test_a_setting_in_words_and_as_variables():
     assert (small.environ["CACHE"], small.environ["FLASK_REPLICAS"]) == ("off", "1")
 
 
+def test_a_search_has_as_many_users_as_files_may_be_open(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
+    most, bound = most_users(replace(A_PLAN, processes=2))
+    assert (most, bound) == (7992, "open files: ulimit -Hn is 4,096, and each user is one")
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 1_048_576))
+    assert most_users(A_PLAN) == (12_000, "--most-users 12000")
+
+
 def test_each_repeat_has_an_order_of_its_own_that_the_seed_decides():
-    every = sessions(LEVERS, ["random", "zipf"], 3)
+    every = sessions([(lever, name) for lever in LEVERS for name in ("random", "zipf")], 3)
     order = shuffle(every, seed=42)
     assert sorted(order) == sorted(every)
     assert order == shuffle(every, seed=42) != shuffle(every, seed=43)
@@ -318,15 +353,13 @@ def test_a_missed_service_level_fails_the_run_and_is_said(capsys):
     )
 
 
-def second(**tiers):
-    """A line of a recording with so many answers of each tier."""
-    tally = Tally()
-    tally.tiers.update(tiers)
-    return {"seconds": 1.0, "users": 1, "workers": 1, **tally.as_line()}
-
-
 def test_the_halves_of_a_window_are_compared():
-    half, more = [second(edge=50, cached=50)], [second(edge=57, cached=43)]
-    assert halves_apart(half + half) == 0
-    assert halves_apart(half + more) == pytest.approx(7)
-    assert halves_apart([]) == 0
+    def half(edge, memory, redis):
+        tiers = {"edge": edge, "origin": 100 - edge, "refused": 0}
+        answers = {"memory": memory, "redis": redis}
+        return {"window": {"sent": 100, "tiers": tiers}, "replicas": {"answers": answers}}
+
+    assert halves_apart(half(50, 9, 1), half(50, 9, 1)) == 0
+    assert halves_apart(half(50, 9, 1), half(57, 9, 1)) == pytest.approx(7)
+    assert halves_apart(half(50, 9, 1), half(50, 8, 2)) == pytest.approx(5)
+    assert halves_apart(half(100, 0, 0), half(100, 0, 0)) == 0

@@ -27,6 +27,7 @@ CELL = {
     "cpu": {"generator": {"mean": 30.0, "max": 40.0}, "flask": {"mean": 95.0, "max": 99.0}},
     "machine_load": {"idle_mean": 40.0, "idle_min": 30.0, "steal_mean": 1.0},
     "nginx": {"requests": 6000, "sent": 6000, "network": 0},
+    "replicas": {"unread": 0},
     "flags": [],
     "invalid": [],
 }
@@ -97,6 +98,11 @@ def test_only_the_generator_may_not_use_its_core_up():
             "halves_apart",
             2.1,
             "UNSTEADY: a tier's share moved by 2.1 percentage points within the window",
+        ),
+        (
+            "replicas.unread",
+            2,
+            "UNREAD: 2 times a replica did not tell its metrics within 1 s",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_stall_does_not_hold_up_the_schedule(run):
     # Who was due in the first half second of the stall waited for more than 2 s.
     assert result["failures"].keys() == {"late"}
     assert 0.3 * RATE < result["failed"] < 0.8 * RATE
-    assert result["tiers"]["cached"] == 4 * RATE
+    assert result["tiers"]["origin"] == 4 * RATE
     assert result["max_ms"] == pytest.approx(2500, abs=400)
     # Hardly anybody was answered during the stall, and all at its end.
     assert [lines[second]["answered"] < 10 for second in range(4)] == [False, True, True, False]

@@ -1,7 +1,6 @@
 """The report, made from results of synthetic stacks whose behaviour is known."""
 
 import csv
-import json
 import re
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from synthetic import SyntheticStack, capacity_searches, cell, keep, probe, search
+from synthetic import SyntheticStack, capacity_searches, cell, keep, point, probe, search
 
 from lab import findings, report, results, text
 from lab.results import Estimate
@@ -77,6 +76,18 @@ def test_the_capacity_table_has_users_intervals_and_factors(markdown):
     assert re.search(r"<br>x 0.(79|80) \[", rows["1 replica<br>against default settings"][0])
     assert rows["edge cache on<br>against default settings"][0].startswith("at least 1")
     assert "<br>x 0.42 [" in rows["cache off, pool off<br>against cache off"][0]  # 0.25 / 0.6
+
+
+def test_patterns_of_one_lever_alone_have_rows_of_their_own(tmp_path):
+    searches = [search("1 replica"), search(), search(pattern="zipf", capacity=9000)]
+    shown = section(write(tmp_path, searches), "How many users each setting carries")
+    assert [row[0] for row in shown if row[0][0] != "-"] == [
+        *("lever", "default settings", "default settings, zipf users"),
+        "1 replica<br>against default settings",
+    ]
+    assert shown[0][1:] == ["random users"]
+    assert shown[3][1].startswith(("8,", "9,"))
+    assert len(tips(tmp_path / "demand.svg")) == 2 * 5, "of the pattern that has two levers"
 
 
 def test_the_capacity_of_one_search_has_no_interval(tmp_path):
@@ -228,13 +239,37 @@ def test_a_coarse_run_says_so(tmp_path, markdown):
 
 
 def test_tiers_and_failures_and_cpu_add_up():
-    window = SyntheticStack(refused=0.25).window(1000)
-    assert sum(results.tiers(window).values()) == pytest.approx(100)
-    assert results.tiers(window)["refused or wrong"] == pytest.approx(25, abs=0.1)
+    found = point(SyntheticStack(refused=0.25), 1000)
+    window = found["window"]
+    assert sum(results.tiers(found).values()) == pytest.approx(100)
+    assert results.tiers(found)["memory"] == pytest.approx(75, abs=0.1)
+    assert results.tiers(found)["refused or wrong"] == pytest.approx(25, abs=0.1)
     assert sum(results.failures(window).values()) == pytest.approx(25, abs=0.1)
     busy = results.machine(cell(), cores=2)
     assert sum(busy.values()) == pytest.approx(100)
     assert busy["idle"] == 20
+
+
+def test_connections_are_what_the_replicas_say(tmp_path):
+    full = search("cache off", tier="uncached")
+    for one in full["probes"]:
+        one["replicas"]["pool"]["waiting"]["max"] = 7
+        one["replicas"]["flights_joined"] = 1234
+    off = search("cache off, pool off", tier="uncached")
+    for one in off["probes"]:
+        one["replicas"]["pool"]["limit"]["max"] = 0
+        one["replicas"]["opened_per_second"] = 123.4
+    shown = write(tmp_path, [search(), full, off])
+    assert (
+        "Of 45 connections to PostgreSQL at most 19 are in use, and up to 7 requests wait" in shown
+    )
+    assert "\n- **default settings**: " in shown
+    assert "memory 100 %. PostgreSQL is not asked." in shown
+    assert "123 connections to PostgreSQL a second." in shown
+    rows = {row[0]: row[2:] for row in section(shown, "Connections to PostgreSQL")}
+    assert rows["cache off"][1:5] == ["19", "19", "45", "7"]
+    assert rows["default settings"][1:5] == ["0", "15", "45", "0"]
+    assert (rows["cache off"][-1], rows["cache off, pool off"][6]) == ("1,234", "123")
 
 
 def test_who_refused_is_told_by_phase(markdown):
@@ -285,19 +320,21 @@ def test_what_users_take_in_cores():
     assert row[1:] == ["1.67", "3.33", "0", "0", "0.667", "0", "5"]
 
 
-def test_csv_and_json_have_every_cell_and_probe(folder):
+def test_the_csv_files_have_every_cell_probe_and_capacity(folder):
     with (folder / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 13
     assert {row["invalid"] for row in rows} == {"", "generator used 99 % CPU"}
     assert float(rows[0]["window.p95_ms"]) > 0
-    with (folder / "searches.csv").open() as file:
+    with (folder / "probes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    everything = json.loads((folder / "all.json").read_text())
-    assert len(rows) == sum(len(search["probes"]) for search in everything["searches"])
+    assert len(rows) == sum(len(search["probes"]) for search in capacity_searches())
     assert rows[0]["lever"] == "default settings"
-    assert len(everything["cells"]) == 13
-    assert len(everything["capacity"]) == 10 * 4
+    assert rows[0]["replicas.pool.limit.max"] == "45"
+    with (folder / "capacities.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 * 4
+    assert float(rows[0]["users.low"]) < float(rows[0]["users.mean"])
 
 
 def test_two_folders_side_by_side(tmp_path):

@@ -67,7 +67,12 @@ def life(aws, tmp_path_factory):
     life.after_flask_failed = snapshot(aws)
 
     aws.set_exit_codes()
-    life.changed = deployment.apply("-var=pool_maxconn=20", "-var=locust_workers=2")
+    life.changed = deployment.apply(
+        "-var=pool_maxconn=20",
+        "-var=locust_workers=2",
+        '-var=locust_cidrs=["203.0.113.9/32"]',
+        "-var=metrics=true",
+    )
     life.after_change = snapshot(aws)
 
     life.deployment = deployment

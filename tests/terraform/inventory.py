@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 # service, operation, key of the answer, name of one thing in it
 LISTS = [
+    ("amp", "list_workspaces", "workspaces", "workspaceId"),
     ("application-autoscaling", "describe_scalable_targets", "ScalableTargets", "ResourceId"),
     ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
     ("ec2", "describe_addresses", "Addresses", "AllocationId"),
@@ -67,6 +68,7 @@ def snapshot(aws):
             "application-autoscaling", "describe_scalable_targets", ServiceNamespace="ecs"
         )["ScalableTargets"],
         passwords=_passwords(aws),
+        workspaces=aws.ask("amp", "list_workspaces")["workspaces"],
     )
 
 

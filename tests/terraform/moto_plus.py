@@ -177,6 +177,7 @@ def create_replication_group(original, self, **arguments):
         )
         cluster.at_rest_encryption_enabled = group.at_rest_encryption_enabled
         cluster.transit_encryption_enabled = group.transit_encryption_enabled
+        cluster.auth_token_enabled = group.auth_token_enabled
         cluster.security_groups = [
             {"SecurityGroupId": group_id, "Status": "active"}
             for group_id in arguments["security_group_ids"]

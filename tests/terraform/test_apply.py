@@ -167,12 +167,12 @@ def test_only_named_flows_are_open(life):
     assert life.stack.flows == expected
 
 
-def test_locust_is_open_to_ingress_cidrs_and_may_load_the_stack(life):
+def test_locust_is_open_to_locust_cidrs_and_may_load_the_stack(life):
     added = life.after_change.flows - life.stack.flows
     [load] = [flow for flow in added if flow[:1] + flow[2:] == ("in", "alb", 80)]
     assert load[1].endswith("/32")  # the NAT gateway's address
     assert added - {load} == {
-        ("in", "203.0.113.7/32", "alb", 8089),
+        ("in", "203.0.113.9/32", "alb", 8089),
         ("in", "alb", "locust", 8089),
         ("out", "alb", "locust", 8089),
         ("in", "locust", "locust", 5557),
@@ -199,6 +199,28 @@ def test_cache_is_encrypted_and_has_a_password(life):
 def test_flask_scales_from_3_to_10(life):
     [target] = life.stack.scaling
     assert (target["MinCapacity"], target["MaxCapacity"]) == (3, 10)
+
+
+def test_collectors_may_write_to_the_workspace_and_nothing_else(life, aws):
+    [workspace] = life.after_change.workspaces
+    assert workspace["status"]["statusCode"] == "ACTIVE"
+    roles = {
+        name: definition.get("taskRoleArn", "").rpartition("/")[2]
+        for name, definition in life.after_change.definitions.items()
+    }
+    assert {name for name, role in roles.items() if role == "weather-metrics"} == {"flask", "nginx"}
+    assert set(roles.values()) == {"weather-metrics", ""}
+    policy = aws.ask("iam", "get_role_policy", RoleName="weather-metrics", PolicyName="metrics")[
+        "PolicyDocument"
+    ]
+    [statement] = policy["Statement"]
+    assert statement["Action"] == "aps:RemoteWrite"
+    assert statement["Resource"] == workspace["arn"]
+
+
+def test_without_metrics_no_container_may_call_aws(life):
+    assert life.stack.workspaces == []
+    assert not any(d.get("taskRoleArn") for d in life.stack.definitions.values())
 
 
 def test_destroy_leaves_nothing(life, end):

@@ -26,6 +26,11 @@ DIFFERENCES = {
         {"POSTGRES_PORT", "POSTGRES_SSLMODE", "REDIS_PORT", "REDIS_SSL"},
         "as data-populator, and the same for ElastiCache",
     ),
+    ("flask", "X_SERVED_BY"): (
+        "on",
+        "off",
+        "in Compose people look at how the load spreads; strangers need no names of tasks",
+    ),
     ("flask", "replicas in the budget"): (
         "3",
         "15",
@@ -68,6 +73,11 @@ DIFFERENCES = {
         "100",
         "450",
         "as many as the class has memory for, where flask may have more tasks",
+    ),
+    ("prometheus", "jobs"): (
+        {"flask", "nginx", "postgres", "redis", "sidecar", "locust", "prometheus"},
+        {"flask", "nginx"},
+        "CloudWatch has the metrics of RDS, ElastiCache and the containers by itself",
     ),
     ("redis", "engine"): (
         "redis:8-alpine",
@@ -131,11 +141,11 @@ def test_same_environment_names(ecs, service):
 
 @pytest.mark.parametrize("service", BUILT)
 def test_same_defaults(ecs, service):
-    """.env.sample has the defaults of Compose, variables.tf those of ECS; see test_upstreams."""
+    """.env.sample has the defaults of Compose, variables.tf those of ECS; two have own tests."""
     sample = dict(re.findall(r"^([A-Z_]+)=(.*)$", (ROOT / ".env.sample").read_text(), re.M))
     if service in ("data-query", "flask"):  # in Compose too
         sample["POSTGRES_USER"] = sample["POSTGRES_APP_USER"]
-    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS"}
+    both = (settings(ecs[service]).keys() & sample.keys()) - {"FLASK_UPSTREAMS", "X_SERVED_BY"}
     assert both
     assert {name: settings(ecs[service])[name] for name in both} == {n: sample[n] for n in both}
 
@@ -190,6 +200,12 @@ def test_the_budget_counts_every_replica(ecs):
     compose = COMPOSE["flask"]["environment"]["FLASK_REPLICAS"]
     budget = (compose, settings(ecs["flask"])["FLASK_REPLICAS"])
     assert budget == difference("flask", "replicas in the budget")
+
+
+def test_who_says_its_name(ecs):
+    [sample] = re.findall(r"^X_SERVED_BY=(.*)$", (ROOT / ".env.sample").read_text(), re.M)
+    named = (sample, settings(ecs["flask"])["X_SERVED_BY"])
+    assert named == difference("flask", "X_SERVED_BY")
 
 
 def test_upstreams(ecs):
@@ -256,6 +272,74 @@ def test_same_load_generators(life, service, family):
 def test_same_backlog(ecs, service):
     [control] = ecs[service]["systemControls"]
     assert {control["namespace"]: int(control["value"])} == COMPOSE[service]["sysctls"]
+
+
+@pytest.fixture(scope="module")
+def sidecars(life):
+    """What stands beside flask and nginx with metrics = true, by service."""
+    return {
+        service: [
+            container
+            for container in life.after_change.definitions[service]["containerDefinitions"]
+            if container["name"] not in (service, "data-query")
+        ]
+        for service in ("flask", "nginx")
+    }
+
+
+def test_metrics_are_collected_in_each_task_of_both_services(sidecars):
+    names = {service: [c["name"] for c in containers] for service, containers in sidecars.items()}
+    assert names == {"flask": ["collector"], "nginx": ["exporter", "collector"]}
+
+
+def test_collectors_ask_their_neighbours(sidecars):
+    asked = {}
+    for service, containers in sidecars.items():
+        configuration = yaml.safe_load(settings(containers[-1])["AOT_CONFIG_CONTENT"])
+        [scrape] = configuration["receivers"]["prometheus"]["config"]["scrape_configs"]
+        assert scrape["job_name"] == service
+        asked[service] = scrape["static_configs"][0]["targets"]
+    assert asked == {"flask": ["127.0.0.1:5000"], "nginx": ["127.0.0.1:9113"]}
+    status = re.search(
+        r"^ENV NGINX_STATUS_LISTEN=(\d+)$", (ROOT / "nginx" / "Dockerfile").read_text(), re.M
+    )[1]
+    [command] = sidecars["nginx"][0]["command"]
+    assert command == f"--nginx.scrape-uri=http://127.0.0.1:{status}/stub_status"
+
+
+def test_a_collector_writes_what_it_read_to_the_workspace(life, sidecars):
+    [workspace] = life.after_change.workspaces
+    for containers in sidecars.values():
+        collector = yaml.safe_load(settings(containers[-1])["AOT_CONFIG_CONTENT"])
+        exporter = collector["exporters"]["prometheusremotewrite"]
+        assert exporter["endpoint"].endswith(f"{workspace['workspaceId']}/api/v1/remote_write")
+        assert exporter["auth"] == {"authenticator": "sigv4auth"}
+        [pipeline] = collector["service"]["pipelines"].values()
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) == set(collector[kind])
+        assert pipeline["processors"][:2] == ["resourcedetection", "resource"]  # which task it is
+        assert set(collector["service"]["extensions"]) == set(collector["extensions"])
+
+
+def test_metrics_harm_neither_requests_nor_the_other_containers(life, sidecars):
+    for service, containers in sidecars.items():
+        for container in containers:
+            assert not container["essential"]
+            assert container["readonlyRootFilesystem"]
+            assert container["linuxParameters"]["capabilities"]["drop"] == ["ALL"]
+            assert not container["user"].startswith(("0", "root"))
+            assert not container.get("secrets")
+        definition = life.after_change.definitions[service]
+        always = [c for c in definition["containerDefinitions"] if c["name"] != "data-query"]
+        gate = 256 if service == "flask" else 0
+        assert sum(c["memory"] for c in always) + gate + 128 == int(definition["memory"])
+
+
+def test_same_metrics(sidecars):
+    configuration = yaml.safe_load((ROOT / "observe/prometheus/prometheus.yml").read_text())
+    jobs = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
+    assert (jobs, set(sidecars)) == difference("prometheus", "jobs")
+    assert sidecars["nginx"][0]["image"] == COMPOSE["nginx-exporter"]["image"]
 
 
 def test_no_service_may_write_but_the_populator(life):
