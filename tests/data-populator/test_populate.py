@@ -104,10 +104,13 @@ def indexes(database):
 def test_indexes_are_built_anew_for_more_rows_than_there_are(database, rows, kept):
     assert populate(database, TOTAL_RECORDS=10_000)[0] == 0
     before = indexes(database)
+    killed = "INSERT INTO weather_data SELECT 20000, location, 0, 50, 5, now() FROM weather_data"
+    database.execute(f"BEGIN; {killed} LIMIT 1; ROLLBACK")
     database.disconnect()
     assert populate(database, TOTAL_RECORDS=rows)[0] == 0
     assert (indexes(database) == before) == kept
     assert heap_fetches(database) == 0
+    assert database.value("SELECT weather_state()")
 
 
 def test_a_served_table_grows_without_a_lock_that_a_reader_notices(database):
