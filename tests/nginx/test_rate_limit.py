@@ -74,8 +74,8 @@ def test_no_header_makes_a_client_someone_else(limited, address, name):
     assert served <= RATE * (time.monotonic() - start) + 1
 
 
-def test_the_containers_own_health_check_is_never_limited(limited):
-    answers = {limited.ask(path="/health-check", source="127.0.0.1").status for _ in range(60)}
+def test_nginx_own_health_is_never_limited(limited, address):
+    answers = {limited.ask(path="/nginx-health", source=address).status for _ in range(60)}
     assert answers == {200}
 
 
