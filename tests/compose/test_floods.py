@@ -83,8 +83,8 @@ def test_a_table_grows_while_it_is_served(started, rows, lasting):
         return committed_truths(started.client_environ, before)
 
     with started.loaded(lasting(6, 45), truths) as samples:
-        grow = ["run", "--rm", "--no-deps", "--env", f"TOTAL_RECORDS={after}", "data-populator"]
-        started.project.compose(*grow)
+        started.project.env["TOTAL_RECORDS"] = str(after)  # also of the next `up`
+        started.project.compose("run", "--rm", "--no-deps", "data-populator")
     started.read_averages()
     p99 = percentile([sample.response_time for sample in samples], 99)
     name = f"containers: {before:,} rows become {after:,}"
