@@ -3,7 +3,7 @@
 #
 # Workers find the master by DNS, not by Service Connect: that gives the name an IPv6 address too, which
 # Locust takes and no task can reach (locustio/locust#2979), and its proxy would take the generator's CPU.
-# The address of a master that was replaced is asked for again at each attempt to connect.
+# A worker that has lost its master ends, and the one that follows it finds the new one.
 
 locals {
   locust_master = "locust.${var.name}.internal"

@@ -500,3 +500,27 @@ variable "metrics" {
   type        = bool
   default     = false
 }
+
+# --- Alarms ----------------------------------------------------------------------------------------
+
+variable "alarm_email" {
+  description = "Address that alarms go to (errors, slow answers, no nginx, the database's CPU and connections); null makes neither alarms nor a dashboard."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alarm_email == null || can(regex("^[^@ ]+@[^@ ]+[.][^@ ]+$", var.alarm_email))
+    error_message = "alarm_email is '${coalesce(var.alarm_email, "null")}': expected null or an address, e.g. me@example.com."
+  }
+}
+
+variable "monthly_budget" {
+  description = "US dollars a month; at 80 % of it, and when the forecast passes it, alarm_email gets a mail. null makes no budget."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.monthly_budget == null || (coalesce(var.monthly_budget, 0) > 0 && var.alarm_email != null)
+    error_message = "monthly_budget is ${coalesce(var.monthly_budget, 0)}: expected null or more than 0, and alarm_email with it, e.g. 50."
+  }
+}

@@ -337,3 +337,34 @@ run "budget_without_pooling" {
 
   expect_failures = [aws_ecs_task_definition.flask, check.connections_bounded]
 }
+
+run "alarms_are_off" {
+  command = plan
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.this) == 0 && length(aws_cloudwatch_dashboard.this) == 0 && length(aws_budgets_budget.this) == 0
+    error_message = "Alarms, dashboard and budget are off unless asked for."
+  }
+}
+
+run "alarms_tell_somebody" {
+  command = plan
+
+  variables {
+    alarm_email    = "me@example.com"
+    monthly_budget = 50
+  }
+
+  assert {
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["errors", "slow", "no-nginx", "database-cpu", "database-connections"])
+    error_message = "What should be heard of has an alarm."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["database-connections"].threshold == 405
+    error_message = "90 % of 450 connections."
+  }
+  assert {
+    condition     = aws_sns_topic_subscription.alarms[0].endpoint == "me@example.com" && one(aws_budgets_budget.this[0].cost_filter).values == tolist(["user:Project$weather"])
+    error_message = "The address gets the mails, and the budget counts this deployment alone."
+  }
+}

@@ -32,6 +32,7 @@ run "too_low_or_malformed" {
     web_concurrency       = 0
     log_format            = "xml"
     rate_limit            = "0"
+    alarm_email           = "me"
     cpu_architecture      = "x86"
     flask_count           = 0
     flask_cpu             = 100
@@ -53,7 +54,7 @@ run "too_low_or_malformed" {
   expect_failures = [
     var.image_tag, var.ingress_cidrs, var.region, var.name, var.tags, var.vpc_cidr,
     var.certificate_arn, var.total_records, var.batch_size, var.seed,
-    var.cache_expiry, var.web_concurrency, var.log_format, var.rate_limit,
+    var.cache_expiry, var.web_concurrency, var.log_format, var.rate_limit, var.alarm_email,
     var.cpu_architecture, var.flask_count, var.flask_cpu,
     var.target_cpu, var.flask_target_requests, var.nginx_count, var.nginx_cpu,
     var.job_poll_seconds, var.job_timeout_seconds, var.gate_timeout_seconds,
@@ -101,12 +102,13 @@ run "at_odds" {
     nginx_max_count = 1                     # below nginx_count
     flask_memory    = 9216                  # above 8 MiB for each unit of flask_cpu
     nginx_memory    = 512                   # below 2
+    monthly_budget  = 50                    # without alarm_email
     locust_cidrs    = ["203.0.113.7/32", "0.0.0.0/0"]
   }
 
   expect_failures = [
     var.domain_name, var.pool_minconn, var.flask_max_count, var.nginx_max_count, var.flask_memory, var.nginx_memory,
-    var.locust_cidrs,
+    var.locust_cidrs, var.monthly_budget,
   ]
 }
 

@@ -38,6 +38,11 @@ def test_what_the_client_wrote_before_the_proxy_does_not_count(behind_proxy):
     assert forwarded(behind_proxy, PROXY, **said)[0] == "203.0.113.7"
 
 
+def test_a_chain_of_trusted_proxies_is_followed_to_the_client(behind_proxy):
+    said = {"X_Forwarded_For": "127.0.0.1, 203.0.113.7, 127.0.5.9"}
+    assert forwarded(behind_proxy, PROXY, **said)[0] == "203.0.113.7"
+
+
 def test_a_scheme_that_is_none_is_not_passed_on(behind_proxy):
     said = {"X_Forwarded_For": "203.0.113.8", "X_Forwarded_Proto": "gopher"}
     assert forwarded(behind_proxy, PROXY, **said)[1] == "http"

@@ -75,6 +75,7 @@ def life(aws, tmp_path_factory):
         "-var=locust_workers=2",
         '-var=locust_cidrs=["203.0.113.9/32"]',
         "-var=metrics=true",
+        "-var=alarm_email=me@example.com",
     )
     life.after_change = snapshot(aws)
 

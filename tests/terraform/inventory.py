@@ -8,6 +8,8 @@ LISTS = [
     ("amp", "list_workspaces", "workspaces", "workspaceId"),
     ("application-autoscaling", "describe_scalable_targets", "ScalableTargets", "ResourceId"),
     ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
+    ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+    ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
     ("ec2", "describe_addresses", "Addresses", "AllocationId"),
     ("ec2", "describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
     ("ec2", "describe_nat_gateways", "NatGateways", "NatGatewayId"),
@@ -31,6 +33,7 @@ LISTS = [
     ("secretsmanager", "list_secrets", "SecretList", "Name"),
     ("servicediscovery", "list_namespaces", "Namespaces", "Id"),
     ("servicediscovery", "list_services", "Services", "Id"),
+    ("sns", "list_topics", "Topics", "TopicArn"),
 ]
 
 

@@ -254,6 +254,14 @@ def test_without_metrics_no_container_may_call_aws(life):
     assert not any(d.get("taskRoleArn") for d in life.stack.definitions.values())
 
 
+def test_alarms_and_a_dashboard_are_made_for_an_address(life, aws):
+    alarms = aws.ask("cloudwatch", "describe_alarms", AlarmNamePrefix="weather-")["MetricAlarms"]
+    assert len(alarms) == 5
+    assert all(alarm["AlarmActions"] for alarm in alarms)
+    dashboard = aws.ask("cloudwatch", "get_dashboard", DashboardName="weather")
+    assert len(json.loads(dashboard["DashboardBody"])["widgets"]) == 5
+
+
 def test_destroy_leaves_nothing(life, end):
     assert end.destroyed.returncode == 0, end.destroyed.stderr
     assert end.left == life.nothing
