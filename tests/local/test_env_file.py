@@ -150,7 +150,8 @@ def test_make_runs_nothing_of_env_and_the_shell_wins(checkout, target):
 
 
 def test_make_simulate_takes_addresses_from_env(checkout):
-    (checkout / ".env").write_text("NGINX_PORT=8001\nBIND_ADDRESS=0.0.0.0\nLOCUST_PORT=8090\n")
+    lines = ["NGINX_PORT=8001", "LOCUST_BIND_ADDRESS=0.0.0.0", "LOCUST_PORT=8090"]
+    (checkout / ".env").write_text("\n".join([*lines, "BIND_ADDRESS=0.0.0.0", ""]))
     [arguments, _] = json.loads(make(checkout, "simulate").stdout)
     assert arguments[2:] == [
         *("--host", "http://localhost:8001"),
