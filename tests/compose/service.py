@@ -28,14 +28,10 @@ class Service:
         self.client_environ = {"POSTGRES_HOST": project.address("db", "backnet")}
         self.client_environ |= {"POSTGRES_PORT": "5432", "POSTGRES_DB": "weather"}
         self.client_environ |= {"POSTGRES_USER": "weather", "POSTGRES_PASSWORD": "weather"}
-        self.read_averages()
+        self.averages = sql_averages(self.client_environ)
         names = random.Random(0).sample(list(self.averages), len(self.averages))
         self.hot, self._fresh = names[:HOT], iter(names[HOT:])
         self._turns = itertools.count()
-
-    def read_averages(self):
-        """What SQL says now is right."""
-        self.averages = sql_averages(self.client_environ)
 
     def request(self, _number):
         """In turn one for a hot location and one for a fresh one."""

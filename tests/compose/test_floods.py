@@ -75,26 +75,10 @@ def test_a_thousand_at_once(flood, rows):
     assert all_answered(load.failed, load.answers)
 
 
-def test_a_table_grows_while_it_is_served(started, rows, lasting):
-    before = sum(records for _, records in started.averages.values())
-    after = before + lasting(100_000, 5_000_000)
-
-    def truths():
-        return committed_truths(started.client_environ, before)
-
-    with started.loaded(lasting(6, 45), truths) as samples:
-        started.project.env["TOTAL_RECORDS"] = str(after)  # also of the next `up`
-        started.project.compose("run", "--rm", "--no-deps", "data-populator")
-    started.read_averages()
-    p99 = percentile([sample.response_time for sample in samples], 99)
-    name = f"containers: {before:,} rows become {after:,}"
-    rows.append(Row(name, len(samples), len(failed(samples)), 0, p99, 0.0))
-    assert not failed(samples), started.last_log_lines()
-
-
 @pytest.mark.long
 def test_ten_thousand_held(started, rows):
-    address = "127.0.0.1", int(started.project.env["NGINX_PORT"])
+    # Not the published port: Docker's proxy needs two files for each connection.
+    address = started.project.address("nginx", "frontnet"), 8080
     with held(address, HELD), started.loaded(20, rate=100) as samples:
         memory = [started.memory(name) for name in ["nginx", *REPLICAS]]
     p99 = percentile([sample.response_time for sample in samples], 99)
@@ -119,7 +103,7 @@ def test_overload(flood, rows, factor):
     refused = overload.slowest_refusal
     name = f"containers: {factor} x capacity: {share:.0%} of {peak:.0f}/s, {per_core:.0%} per core"
     rows.append(overload.row(f"{name}, refused in {refused * 1000:.0f} ms"))
-    assert per_core >= 0.8
+    assert per_core >= 0.7  # as there
     assert in_time(refused, REFUSED)
 
 
@@ -130,3 +114,20 @@ def test_all_at_once_with_the_edge_cache(flood, rows, edge_cache, connections, s
     load = burst(flood, connections, seconds, hot=1)
     rows.append(load.row(f"containers: {connections:,} connections at once, edge cache"))
     assert all_answered(load.failed, load.answers)
+
+
+def test_a_table_grows_while_it_is_served(started, rows, lasting):
+    """The last one: what is cached stays right for as long as it may be kept, and SQL says more."""
+    before = sum(records for _, records in started.averages.values())
+    after = before + lasting(100_000, 5_000_000)
+
+    def truths():
+        return committed_truths(started.client_environ, before)
+
+    with started.loaded(lasting(6, 45), truths) as samples:
+        started.project.env["TOTAL_RECORDS"] = str(after)  # also of the next `up`
+        started.project.compose("run", "--rm", "--no-deps", "data-populator")
+    p99 = percentile([sample.response_time for sample in samples], 99)
+    name = f"containers: {before:,} rows become {after:,}"
+    rows.append(Row(name, len(samples), len(failed(samples)), 0, p99, 0.0))
+    assert not failed(samples), started.last_log_lines()
