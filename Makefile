@@ -81,7 +81,7 @@ test: .venv/.tests .venv/checkov/bin/checkov ## run every test (ROOM=flask: thos
 	.venv/bin/python -m pytest -n 3 --no-loadscope-reorder tests/$(ROOM)
 
 .PHONY: faults
-faults: .venv/.tests ## kill, freeze and overload the stack, and see what its clients notice (20 minutes)
+faults: .venv/.tests ## kill, freeze and overload the stack, and see what its clients notice (30 minutes)
 	FULL_DRILLS=1 .venv/bin/python -m pytest -m "not soak" tests/faults tests/compose/test_f*.py
 
 .PHONY: soak
