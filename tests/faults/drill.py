@@ -20,6 +20,7 @@ import psycopg2
 import scheduled_load
 from databases import connect
 from polling import poll
+from processes import Child
 from stack import Replica, Stack
 from stacks import running_stack
 
@@ -339,12 +340,21 @@ def busy_sessions(stack: Stack) -> int:
         return cursor.fetchone()[0]
 
 
+def processes_of(child: Child) -> list[psutil.Process]:
+    """A child and its own children."""
+    return [parent := psutil.Process(child.pid), *parent.children()]
+
+
+def memory(child: Child) -> int:
+    """Bytes of a child and its own children."""
+    return sum(process.memory_info().rss for process in processes_of(child))
+
+
 def usage(replica: Replica) -> Usage:
     """Open files of a replica without those that nginx's connections take, and bytes of memory."""
     port = replica.address[1]
-    files = memory = 0
-    for process in (parent := psutil.Process(replica.pid), *parent.children()):
+    files = 0
+    for process in processes_of(replica):
         connections = process.net_connections()
         files += process.num_fds() - sum(one.laddr.port == port for one in connections)
-        memory += process.memory_info().rss
-    return Usage(files, memory)
+    return Usage(files, memory(replica))

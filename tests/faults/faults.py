@@ -105,6 +105,14 @@ def machine_busy(number: int) -> Iterator[None]:
         yield
 
 
+def squeeze(busy: float, pause: float) -> None:
+    """Two processes take the CPU for ``busy`` seconds, later six; a pause after each."""
+    for number in (2, 6):
+        with machine_busy(number):
+            wait(busy)
+        wait(pause)
+
+
 @contextmanager
 def replicas_down(stack: Stack) -> Iterator[None]:
     """SIGKILL of every replica."""

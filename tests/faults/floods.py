@@ -22,6 +22,7 @@ from users.tally import PATIENCE
 PROGRAM = Path(__file__).with_name("flood.py")
 SIMULATE = Path(__file__).parents[2] / "simulate"  # its users are the generator's
 BATCH = 100  # connections; a small burst
+ARRIVAL = 2  # seconds in which users come
 LAST_ANSWERS = 60  # seconds for the answers that are still under way, and to write all down
 
 
@@ -122,6 +123,11 @@ def flood_maker(
     return partial(Flood, url, file)
 
 
+def thinking_users(flood: Callable[..., Flood], number: int, seconds: float, hot: float) -> Flood:
+    """Users who come within ARRIVAL and think; ``seconds`` is what they stay after that."""
+    return flood(ARRIVAL + seconds, connections=number, think=True, arrival=ARRIVAL, hot=hot)
+
+
 def burst(flood: Callable[..., Flood], connections: int, seconds: float, hot: float) -> Flood:
     """Each connection opens and asks once, all within these seconds."""
     rate = connections / seconds
@@ -147,3 +153,22 @@ def held(address: tuple[str, int], number: int) -> Iterator[None]:
 def capacity(*loads: Flood) -> float:
     """Right answers of the median second: other programs slow some seconds down."""
     return statistics.median(second for load in loads for second in load.goodput())
+
+
+class Share(NamedTuple):
+    """What a load got of the peak, which two closed loops around it tell."""
+
+    peak: float  # right answers/s
+    of_peak: float
+    per_core: float  # the same for each core that its generator left, as the closed loops' did
+
+    def __str__(self) -> str:
+        return f"{self.of_peak:.0%} of {self.peak:.0f}/s, {self.per_core:.0%} per core"
+
+
+def share(load: Flood, goodput: float, before: Flood, after: Flood) -> Share:
+    """The generator shares the cores with the stack; ``goodput`` is right answers/s of the load."""
+    cores = len(os.sched_getaffinity(0))
+    peak = capacity(before, after)
+    of_peak = goodput / peak
+    return Share(peak, of_peak, of_peak * (cores - before.cpu) / (cores - load.cpu))

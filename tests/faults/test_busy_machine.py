@@ -6,33 +6,21 @@ from itertools import pairwise
 import faults
 import pytest
 from drill import all_answered, in_time
+from floods import ARRIVAL, thinking_users
 from queries import queries_logged
 
 USERS = 1000
-ARRIVAL = 2  # seconds
 STOPPED = 1.5  # seconds
 STALL = 0.6  # seconds; Redis has 0.25 for an answer, and busy processes alone stall nobody so long
 P99_LIMIT = 2.0  # seconds
 HOT = 0.8  # of the requests; without Redis PostgreSQL is asked five times as often
 
 
-def begin(flood, seconds, hot):
-    return flood(seconds, connections=USERS, think=True, arrival=ARRIVAL, hot=hot)
-
-
-def squeeze(lasting):
-    """Two processes take the CPU for some seconds, later six."""
-    for number in (2, 6):
-        with faults.machine_busy(number):
-            faults.wait(lasting(2, 5))
-        faults.wait(lasting(1, 3))
-
-
 def test_a_busy_machine(stack, flood, rows, witness, lasting):
     faults.empty_caches(stack)
-    with begin(flood, ARRIVAL + lasting(6, 20), hot=0) as load:
+    with thinking_users(flood, USERS, lasting(6, 20), hot=0) as load:
         faults.wait(ARRIVAL)
-        squeeze(lasting)
+        faults.squeeze(lasting(2, 5), lasting(1, 3))
     rows.append(load.row(f"{USERS} users, then 2 and then 6 busy processes"))
     assert all_answered(load.failed, load.answers)
     assert in_time(load.p99, P99_LIMIT)
@@ -46,7 +34,7 @@ def test_a_busy_machine(stack, flood, rows, witness, lasting):
 )
 def test_a_pause(stack, flood, rows, witness, lasting, name, fault):
     faults.empty_caches(stack)
-    with begin(flood, ARRIVAL + lasting(3, 10), hot=0) as load:
+    with thinking_users(flood, USERS, lasting(3, 10), hot=0) as load:
         faults.wait(ARRIVAL)
         with fault(stack):
             faults.wait(STOPPED)
@@ -65,7 +53,7 @@ def test_a_busy_machine_asks_postgresql_no_more_than_before(stack, flood, rows, 
     with (
         faults.replicas_with(stack, MEMORY_CACHE="false"),
         queries_logged(stack) as queries,
-        begin(flood, ARRIVAL + 1 + 2 * seconds, HOT) as load,
+        thinking_users(flood, USERS, 1 + 2 * seconds, HOT) as load,
     ):
         faults.wait(ARRIVAL + 1)  # the hot locations get into the cache
         counts.append(queries())

@@ -1,8 +1,7 @@
 """Thousands of connections: all that open at once are served, idle ones disturb nobody."""
 
-import psutil
 import scheduled_load
-from drill import HOT, Row, all_answered, in_time
+from drill import HOT, Row, all_answered, in_time, memory, processes_of
 from floods import burst, held
 
 from users.api import QUERY_HEADERS, QUERY_PATH, query_body
@@ -19,17 +18,9 @@ def test_a_thousand_at_once(flood, rows, witness):
     witness.check()
 
 
-def processes(child):
-    return [parent := psutil.Process(child.pid), *parent.children()]
-
-
-def megabytes(child):
-    return sum(process.memory_info().rss for process in processes(child)) >> 20
-
-
 def clients_of(stack):
     """Connections of clients that nginx has."""
-    found = (one for process in processes(stack.nginx) for one in process.net_connections())
+    found = (one for process in processes_of(stack.nginx) for one in process.net_connections())
     return sum(one.laddr.port == stack.address[1] and bool(one.raddr) for one in found)
 
 
@@ -47,8 +38,8 @@ def test_ten_thousand_held(stack, questions, rows, lasting):
             lasting(3, 20),
         )
         assert clients_of(stack) >= HELD
-        nginx = megabytes(stack.nginx)
-        replicas = "/".join(str(megabytes(replica)) for replica in stack.replicas)
+        nginx = memory(stack.nginx) >> 20
+        replicas = "/".join(str(memory(replica) >> 20) for replica in stack.replicas)
     p99 = {path: percentile_of(samples, path) for path in ("/", QUERY_PATH)}
     fault = f"{HELD:,} connections held: MB of nginx {nginx}, of the replicas {replicas}"
     failed = [sample for sample in samples if sample.status != 200]
