@@ -171,7 +171,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         spawn_rate=options.spawn_rate,
         warm_up=options.warm_up,
         seconds=options.seconds,
-        precision=0.08 if options.quick else 0.035,
+        precision=0.08 if options.quick else 0.05,
         most_users=options.most_users,
         settings=settings | (LONG if options.long else {}),
         revision=revision(),

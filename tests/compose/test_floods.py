@@ -16,8 +16,8 @@ P99_LIMIT = 2.0  # seconds
 CLOSED, OPEN = 64, 4000  # connections
 HELD = 10_000
 HELD_P99 = 0.05  # seconds
-# Times the capacity, and seconds until a refusal: at 5 nginx waits for Docker to take its log.
-OVERLOADS = {1.5: 2.2, 2: 2.2, 5: 10}
+OVERLOADS = (1.5, 2, 5)  # times the capacity
+REFUSAL = 2.2  # seconds until the last refusal; 10 and more where nginx accepts one at a time
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_ten_thousand_held(started, rows):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("factor", "limit"), OVERLOADS.items())
-def test_overload(direct_flood, rows, factor, limit):
+@pytest.mark.parametrize("factor", OVERLOADS)
+def test_overload(direct_flood, rows, factor):
     """As tests/faults/test_overload.py, with warm caches."""
     flood = direct_flood
     before = flood(10, connections=CLOSED, hot=0.5).run()
@@ -104,9 +104,9 @@ def test_overload(direct_flood, rows, factor, limit):
     refused = overload.slowest_refusal
     name = f"containers: {factor} x capacity: {got}, refused in {refused * 1000:.0f} ms"
     rows.append(overload.row(name))
-    # 0.97, 0.85 and 0.52: Docker takes CPU for each line of the access log.
+    # 0.97, 0.85 and 0.55: nginx takes 0.4 cores for 18,000 refusals/s.
     assert got.per_core >= 0.4
-    assert in_time(refused, limit)
+    assert in_time(refused, REFUSAL)
 
 
 @pytest.mark.long
