@@ -353,16 +353,17 @@ def _phases(rates: Axes, times: Axes, cell: Point, series: Sequence[Point]) -> N
     for axis in (rates, times):
         axis.axvspan(start, end, color="#efefef", zorder=0)
         axis.axvline(arrived, color="#666666", linestyle=":", linewidth=1)
-    for x, name in ((0, "arrival"), (arrived, "warm-up"), (start, "window")):
+    # One line lower: of a short warm-up the name is wider than the time.
+    for x, name, line in ((0, "arrival", 1), (arrived, "warm-up", 2), (start, "window", 1)):
         rates.annotate(
             *(name, (x, 1)),
             xycoords=("data", "axes fraction"),
-            xytext=(2, -9),
+            xytext=(2, -9 * line),
             textcoords="offset points",
             fontsize=8,
             color="#444444",
         )
-    rates.set_ylim(top=1.2 * max(rates.get_ylim()[1], 1))  # room for these names
+    rates.set_ylim(top=1.25 * max(rates.get_ylim()[1], 1))  # room for these names
 
 
 def _tips_along(chart: Chart, axis: Axes, x: Sequence[float], texts: Sequence[str]) -> None:

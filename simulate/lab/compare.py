@@ -29,7 +29,7 @@ from lab.warm import fill
 from users.api import ApiError
 
 USERS = 32  # enough to keep two cores busy; nginx and the replicas refuse none of so few
-RAMP_UP = SETTLE = 1.0  # seconds
+RAMP_UP = 1.0  # seconds
 # Of the intervals: with 95 % one comparison in 20 of equal sides would find a difference.
 LEVEL = 0.99
 MEASURES = {
@@ -52,7 +52,7 @@ class Side:
         """
         before = self._cpu_seconds()
         began = self._loop.last_time
-        stretch = self._loop.hold(USERS, ramp_up=RAMP_UP, settle=SETTLE, warm_up=0, seconds=seconds)
+        stretch = self._loop.hold(USERS, ramp_up=RAMP_UP, settle=0, warm_up=0, seconds=seconds)
         self._loop.drain()
         spent = self._cpu_seconds() - before
         lines = self._loop.lines
@@ -72,7 +72,7 @@ def main() -> int:
     parser.add_argument("a", metavar="A")
     parser.add_argument("b", metavar="B")
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--seconds", type=int, default=5, help="of load on each side of a pair")
+    parser.add_argument("--seconds", type=int, default=3, help="of load on each side of a pair")
     parser.add_argument("--rows", type=int, default=200_000, help="in each stack's table")
     options = parser.parse_args()
     if options.pairs < 2:

@@ -38,7 +38,8 @@ SETTLE = 2.0  # seconds, the budget of a request: then all that were sent before
 RESTED = 0.75
 REST = 1.0  # seconds that it has to recover
 NEAR = 1.1  # from probe to probe, where an earlier search says where to look
-LIKE = 1.3  # ... and where that was under another pattern
+LIKE = 1.3  # ... and where that was under another pattern, or the kept one of another machine
+KEPT = Path(__file__).parents[1] / "results" / "capacity"
 FILES_KEPT = 100  # open files that a process of Locust needs for other things than its users
 
 MakeStack = Callable[[Setting], MeasuredStack]
@@ -208,15 +209,21 @@ def _probe(
 
 def _begin(results: Results, session: Session) -> tuple[int, float]:
     """The first number of users to probe, and how far from it the next one is."""
-    paths = sorted((results.folder / "searches").glob("*.json"))
-    found = [json.loads(path.read_text()) for path in paths]
-    of_lever = [one for one in found if one["lever"] == session.lever and one["capacity"]]
-    same = [one["capacity"] for one in of_lever if one["pattern"] == session.pattern]
+    here = _capacities(results.folder, session.lever)
+    same = [capacity for pattern, capacity in here if pattern == session.pattern]
     if same:
         return round(statistics.fmean(same)), NEAR
-    if of_lever:
-        return round(statistics.fmean(one["capacity"] for one in of_lever)), LIKE
+    like = here or _capacities(KEPT, session.lever)
+    if like:
+        return round(statistics.fmean(capacity for _, capacity in like)), LIKE
     return FIRST_PROBE, GROWTH
+
+
+def _capacities(folder: Path, lever: str) -> list[tuple[str, int]]:
+    """Patterns and what the searches of a folder found for a lever, in users."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("searches/*.json"))]
+    ours = [one for one in found if one["lever"] == lever and one["capacity"]]
+    return [(one["pattern"], one["capacity"]) for one in ours]
 
 
 def run_cells(
