@@ -55,7 +55,7 @@ locals {
 
   # To write to this workspace, and not to read it.
   metrics_permissions = [
-    for workspace in aws_prometheus_workspace.this : { Effect = "Allow", Action = "aps:RemoteWrite", Resource = workspace.arn }
+    for workspace in aws_prometheus_workspace.this : { Effect = "Allow", Action = ["aps:RemoteWrite"], Resource = workspace.arn }
   ]
 
   collector_configuration = {

@@ -72,8 +72,8 @@ resource "aws_iam_role_policy" "stop" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      [{ Effect = "Allow", Action = "rds:StopDBInstance", Resource = aws_db_instance.this.arn }],
-      [for service in local.stop_services : { Effect = "Allow", Action = "ecs:UpdateService", Resource = service.id }]
+      [{ Effect = "Allow", Action = ["rds:StopDBInstance"], Resource = aws_db_instance.this.arn }],
+      [for service in local.stop_services : { Effect = "Allow", Action = ["ecs:UpdateService"], Resource = service.id }]
     )
   })
 }
