@@ -2,6 +2,8 @@
 # Renders a complete nginx configuration directory: configure.sh TARGET_DIR
 #
 #   FLASK_UPSTREAMS  "host:port host:port ..."; one entry: reverse proxy, several: load balancer
+#   UPSTREAM_REQUESTS  requests that may be under way to each of them, default 100; more where several
+#                    replicas stand behind one address
 #   EDGE_CACHE       on or off (default): nginx's own cache of the app's answers
 #   RATE_LIMIT       requests per second that one client address may send, or off (default)
 #   TRUSTED_PROXIES  "network network ..." of proxies in front whose word on clients counts; none by default
@@ -63,16 +65,14 @@ nameservers() {
 # One server line: by address, or by a name that nginx asks DNS for again and again. Then: after how many
 # failures in a row a replica is left out for 1 to 2 s (0: never), and how many requests may be under way.
 server_line() {
-  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s" most="max_conns=$4"
+  host=$1 port=$2 options="max_fails=$3 fail_timeout=1s max_conns=$4"
   case $host in
     *[!0-9.]*)
       address=$(address_in_hosts "$host")
-      # Behind an address of Service Connect stand all replicas.
-      if [ -n "$address" ]; then most=''; else options="resolve $options"; fi
+      [ -n "$address" ] || options="resolve $options"
       ;;
     *) address=$host ;;
   esac
-  options="$options${most:+ $most}"
   printf 'server %s:%s %s;\n' "${address:-$host}" "$port" "$options"
 }
 
@@ -89,6 +89,7 @@ resolver_lines() {
 target=$1
 source=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 upstreams=${FLASK_UPSTREAMS:-}
+requests=${UPSTREAM_REQUESTS:-100}
 listen=${NGINX_LISTEN:-8080}
 status_listen=${NGINX_STATUS_LISTEN:-off}
 log_format=${LOG_FORMAT:-text}
@@ -114,6 +115,9 @@ case $log_format in
   *) fail "LOG_FORMAT is '$log_format': expected one of text, json" ;;
 esac
 
+is_number "$requests" 4000 ||
+  fail "UPSTREAM_REQUESTS is '$requests': expected a whole number from 1 to 4000"
+
 is_listen "$listen" ||
   fail "NGINX_LISTEN is '$listen': expected a port from 1 to 65535, or address:port"
 [ "$status_listen" = off ] || is_listen "$status_listen" ||
@@ -125,9 +129,9 @@ for upstream in $upstreams; do
   is_endpoint "$upstream" ||
     fail "FLASK_UPSTREAMS is '$upstreams': expected host:port entries separated by spaces, not '$upstream'"
   host=${upstream%:*} port=${upstream##*:}
-  servers="$servers$(server_line "$host" "$port" 3 100)
+  servers="$servers$(server_line "$host" "$port" 3 "$requests")
 "
-  all_servers="$all_servers$(server_line "$host" "$port" 0 400)
+  all_servers="$all_servers$(server_line "$host" "$port" 0 $((4 * requests)))
 "
   count=$((count + 1))
 done

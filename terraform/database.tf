@@ -99,3 +99,18 @@ resource "aws_secretsmanager_secret_rotation" "database" {
     automatically_after_days = 1000
   }
 }
+
+# Terraform changes a database that is stopped, by stop_at or by hand, and does not start it.
+locals {
+  database_stopped = contains(["stopping", "stopped"], aws_db_instance.this.status)
+}
+
+resource "terraform_data" "database_started" {
+  triggers_replace = local.database_stopped
+
+  provisioner "local-exec" {
+    command     = local.database_stopped ? "./start_database.sh ${var.region} ${aws_db_instance.this.identifier}" : "true"
+    working_dir = path.module
+    environment = { DATABASE_POLL = var.job_poll_seconds }
+  }
+}

@@ -5,7 +5,15 @@ resource "aws_ecs_task_definition" "flask" {
   cpu                      = var.flask_cpu
   memory                   = var.flask_memory
   execution_role_arn       = aws_iam_role.execution["flask"].arn
-  task_role_arn            = one(aws_iam_role.metrics[*].arn)
+  task_role_arn            = lookup(local.task_role_arn, "flask", null)
+
+  dynamic "volume" {
+    for_each = local.exec_volumes
+
+    content {
+      name = volume.key
+    }
+  }
 
   runtime_platform {
     operating_system_family = "LINUX"
@@ -65,6 +73,7 @@ resource "aws_ecs_service" "flask" {
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = local.flask_maximum_percent
   propagate_tags                     = "SERVICE"
+  enable_execute_command             = var.ecs_exec
 
   deployment_circuit_breaker {
     enable   = true

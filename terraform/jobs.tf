@@ -67,11 +67,13 @@ resource "terraform_data" "jobs" {
   # What a task needs besides what its definition names: a network, and a role that may do something.
   depends_on = [
     aws_iam_role_policy.execution,
+    aws_iam_role_policy.task,
     aws_route_table_association.tasks,
     aws_vpc_endpoint.s3,
     aws_vpc_security_group_egress_rule.flow,
     aws_vpc_security_group_egress_rule.https,
     aws_vpc_security_group_ingress_rule.flow,
+    terraform_data.database_started,
   ]
 }
 

@@ -1,5 +1,5 @@
 locals {
-  https  = var.certificate_arn != null
+  https  = var.certificate_arn != null || var.hosted_zone_id != null
   locust = var.locust_workers > 0
   url    = local.https ? "https://${var.domain_name}" : "http://${aws_lb.this.dns_name}"
 
@@ -34,6 +34,10 @@ locals {
   vcpu_others = 2 + (local.locust ? 1 + var.locust_workers : 0) # a job; Locust
   vcpu_start  = (var.flask_count * var.flask_cpu + var.nginx_count * var.nginx_cpu) / 1024 + local.vcpu_others
   vcpu_most   = (local.flask_peak_count * var.flask_cpu + var.nginx_max_count * var.nginx_cpu) / 1024 + local.vcpu_others
+
+  # nginx can't tell flask's tasks apart: 100 requests for each of those that are there at least, shared among
+  # the nginx tasks. With more tasks of both these are fewer for each, and still more than it works on.
+  upstream_requests = min(ceil(100 * var.flask_count / var.nginx_count), 4000)
 
   # Kept back by PostgreSQL (3) and RDS (2) for superusers, and by the app for jobs and people (5).
   reserved_connections = 10
@@ -73,11 +77,12 @@ locals {
       LOG_FORMAT      = var.log_format
     })
     nginx = {
-      FLASK_UPSTREAMS = "flask:5000"
-      EDGE_CACHE      = var.edge_cache ? "on" : "off"
-      RATE_LIMIT      = var.rate_limit
-      TRUSTED_PROXIES = join(" ", aws_subnet.public[*].cidr_block) # the load balancer's
-      LOG_FORMAT      = var.log_format
+      FLASK_UPSTREAMS   = "flask:5000"
+      UPSTREAM_REQUESTS = local.upstream_requests
+      EDGE_CACHE        = var.edge_cache ? "on" : "off"
+      RATE_LIMIT        = var.rate_limit
+      TRUSTED_PROXIES   = join(" ", aws_subnet.public[*].cidr_block) # the load balancer's
+      LOG_FORMAT        = var.log_format
     }
   }
 
@@ -86,14 +91,14 @@ locals {
   # What every container is started with, as x-hardening in the Compose file. ECS shares the task's
   # CPU among its containers (cpu = 0).
   container = {
-    for name in keys(local.services) : name => {
+    for name in keys(local.services) : name => merge({
       cpu                    = 0
       essential              = true
       readonlyRootFilesystem = true
       environment            = [for key, value in lookup(local.environment, name, {}) : { name = key, value = tostring(value) }]
       secrets                = [for key, secret in lookup(local.secrets, name, {}) : { name = key, valueFrom = local.secret_value[secret] }]
       logConfiguration       = local.log[name]
-    }
+    }, contains(local.exec_services, name) ? local.exec_mounts : {})
   }
 
   log = {
@@ -111,10 +116,10 @@ locals {
 
   # Fargate mounts tmpfs since January 2026. The size counts as the container's memory (MiB).
   linux = {
-    for size in [64, 256] : size => {
+    for size in [64, 256] : size => merge({
       capabilities = { drop = ["ALL"] }
       tmpfs        = [{ containerPath = "/tmp", size = size, mountOptions = ["nosuid", "nodev"] }]
-    }
+    }, local.exec_init)
   }
   somaxconn = [{ namespace = "net.core.somaxconn", value = "4096" }] # the backlog nginx and gunicorn ask for
 }

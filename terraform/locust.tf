@@ -43,6 +43,15 @@ resource "aws_ecs_task_definition" "locust" {
   cpu                      = 1024 # Locust uses one CPU per process
   memory                   = 2048
   execution_role_arn       = aws_iam_role.execution["locust"].arn
+  task_role_arn            = lookup(local.task_role_arn, "locust", null)
+
+  dynamic "volume" {
+    for_each = local.exec_volumes
+
+    content {
+      name = volume.key
+    }
+  }
 
   runtime_platform {
     operating_system_family = "LINUX"
@@ -89,6 +98,8 @@ resource "aws_ecs_service" "locust_master" {
   desired_count   = 1
   propagate_tags  = "SERVICE"
 
+  enable_execute_command = var.ecs_exec
+
   # Never two: each would have some of the workers.
   deployment_minimum_healthy_percent = 0
   deployment_maximum_percent         = 100
@@ -124,6 +135,8 @@ resource "aws_ecs_service" "locust_worker" {
   launch_type     = "FARGATE"
   desired_count   = var.locust_workers
   propagate_tags  = "SERVICE"
+
+  enable_execute_command = var.ecs_exec
 
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
@@ -183,7 +196,7 @@ resource "aws_lb_listener" "locust" {
   port              = 8089
   protocol          = local.https ? "HTTPS" : "HTTP"
   ssl_policy        = local.https ? "ELBSecurityPolicy-TLS13-1-2-2021-06" : null
-  certificate_arn   = var.certificate_arn
+  certificate_arn   = local.certificate_arn
 
   default_action {
     type             = "forward"

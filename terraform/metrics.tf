@@ -53,6 +53,11 @@ locals {
     nginx = [for container in [local.nginx_exporter, local.collector["nginx"]] : container if var.metrics]
   }
 
+  # To write to this workspace, and not to read it.
+  metrics_permissions = [
+    for workspace in aws_prometheus_workspace.this : { Effect = "Allow", Action = ["aps:RemoteWrite"], Resource = workspace.arn }
+  ]
+
   collector_configuration = {
     for service, port in local.metrics_ports : service => {
       extensions = {
@@ -102,32 +107,4 @@ locals {
 resource "aws_prometheus_workspace" "this" {
   count = var.metrics ? 1 : 0
   alias = var.name
-}
-
-# The only role whose permissions a container has: it may write to this workspace, and not read.
-resource "aws_iam_role" "metrics" {
-  count = var.metrics ? 1 : 0
-  name  = "${var.name}-${var.region}-metrics"
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "ecs-tasks.amazonaws.com" }
-    }]
-  })
-}
-
-resource "aws_iam_role_policy" "metrics" {
-  count = var.metrics ? 1 : 0
-  name  = "metrics"
-  role  = aws_iam_role.metrics[0].id
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect   = "Allow"
-      Action   = "aps:RemoteWrite"
-      Resource = aws_prometheus_workspace.this[0].arn
-    }]
-  })
 }

@@ -5,7 +5,15 @@ resource "aws_ecs_task_definition" "nginx" {
   cpu                      = var.nginx_cpu
   memory                   = var.nginx_memory
   execution_role_arn       = aws_iam_role.execution["nginx"].arn
-  task_role_arn            = one(aws_iam_role.metrics[*].arn)
+  task_role_arn            = lookup(local.task_role_arn, "nginx", null)
+
+  dynamic "volume" {
+    for_each = local.exec_volumes
+
+    content {
+      name = volume.key
+    }
+  }
 
   runtime_platform {
     operating_system_family = "LINUX"
@@ -46,6 +54,7 @@ resource "aws_ecs_service" "nginx" {
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 30
   propagate_tags                     = "SERVICE"
+  enable_execute_command             = var.ecs_exec
 
   deployment_circuit_breaker {
     enable   = true

@@ -4,7 +4,7 @@ output "url" {
 }
 
 output "alb_dns_name" {
-  description = "What domain_name must point to (CNAME or alias), when there is one."
+  description = "What domain_name must point to (CNAME or alias), unless hosted_zone_id makes its record."
   value       = aws_lb.this.dns_name
 }
 
@@ -38,8 +38,18 @@ output "log_groups" {
   description = "CloudWatch log group of each service and of the database."
   value = merge(
     { for name, group in aws_cloudwatch_log_group.this : name => group.name },
-    { database = aws_cloudwatch_log_group.database.name }
+    { database = aws_cloudwatch_log_group.database.name },
+    { for group in aws_cloudwatch_log_group.exec : "exec" => group.name },
   )
+}
+
+output "exec_command" {
+  description = "Command that opens a shell in a task of flask; other names lead to the other services. null without ecs_exec."
+  value = var.ecs_exec ? join(" ", [
+    "aws ecs execute-command --region ${var.region} --cluster ${aws_ecs_cluster.this.name} --container flask",
+    "--interactive --command sh --task $(aws ecs list-tasks --region ${var.region}",
+    "--cluster ${aws_ecs_cluster.this.name} --service-name flask --query 'taskArns[0]' --output text)"
+  ]) : null
 }
 
 output "metrics_endpoint" {

@@ -77,14 +77,25 @@ variable "certificate_arn" {
   }
 }
 
-variable "domain_name" {
-  description = "Name that the certificate is for; point it to the output alb_dns_name. Needed with certificate_arn."
+variable "hosted_zone_id" {
+  description = "Id of the public Route 53 zone of domain_name: brings HTTPS with a certificate of its own, and the name's record. null: certificate_arn, or HTTP alone."
   type        = string
   default     = null
 
   validation {
-    condition     = (var.domain_name != null) == (var.certificate_arn != null)
-    error_message = "domain_name is '${coalesce(var.domain_name, "null")}': expected a name with certificate_arn, and null without it, e.g. weather.example.com."
+    condition     = var.hosted_zone_id == null || (can(regex("^[A-Z0-9]{1,32}$", var.hosted_zone_id)) && var.certificate_arn == null)
+    error_message = "hosted_zone_id is '${coalesce(var.hosted_zone_id, "null")}': expected null or the id of a zone, and no certificate_arn with it, e.g. Z0123456789ABCDEFGHIJ."
+  }
+}
+
+variable "domain_name" {
+  description = "Name that the certificate is for. With certificate_arn point it to the output alb_dns_name; hosted_zone_id does so itself."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.domain_name != null) == (var.certificate_arn != null || var.hosted_zone_id != null)
+    error_message = "domain_name is '${coalesce(var.domain_name, "null")}': expected a name with certificate_arn or hosted_zone_id, and null without, e.g. weather.example.com."
   }
 }
 
@@ -497,6 +508,25 @@ variable "locust_cidrs" {
 
 variable "metrics" {
   description = "Keep what flask and nginx count in a workspace of Amazon Managed Service for Prometheus."
+  type        = bool
+  default     = false
+}
+
+# --- Guards ----------------------------------------------------------------------------------------
+
+variable "stop_at" {
+  description = "Time of day in UTC at which all tasks end and the database stops, every day; the next apply brings them back. null: never."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.stop_at == null || can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", var.stop_at))
+    error_message = "stop_at is '${coalesce(var.stop_at, "null")}': expected null or a time of day from 00:00 to 23:59, e.g. 20:00."
+  }
+}
+
+variable "ecs_exec" {
+  description = "Let people open a shell in the containers of flask, nginx and Locust (ECS Exec); sessions are logged."
   type        = bool
   default     = false
 }

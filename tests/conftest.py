@@ -16,6 +16,7 @@ TABLE = pytest.StashKey[list[Row]]()
 STACK_ROWS = 200_000
 GROUPS = {  # tests that run one after the other in one process; so does each other file
     "tests/terraform/test_apply.py": "deployment",  # 5 minutes, most of them pauses
+    "tests/terraform/test_operator_policy.py": "deployment",
     "tests/terraform/test_parity.py": "deployment",
     # What a stack can do at most it does by itself.
     "tests/faults/test_overload.py": "alone",

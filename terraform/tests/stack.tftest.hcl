@@ -18,6 +18,17 @@ mock_provider "aws" {
       master_user_secret = [{ secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds" }]
     }
   }
+  mock_resource "aws_acm_certificate" {
+    defaults = {
+      arn = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+      domain_validation_options = [{
+        domain_name           = "weather.example.com"
+        resource_record_name  = "_1.weather.example.com."
+        resource_record_type  = "CNAME"
+        resource_record_value = "_2.acm-validations.aws."
+      }]
+    }
+  }
   mock_resource "aws_eip" {
     defaults = { public_ip = "198.51.100.1" }
   }
@@ -366,5 +377,141 @@ run "alarms_tell_somebody" {
   assert {
     condition     = aws_sns_topic_subscription.alarms[0].endpoint == "me@example.com" && one(aws_budgets_budget.this[0].cost_filter).values == tolist(["user:Project$weather"])
     error_message = "The address gets the mails, and the budget counts this deployment alone."
+  }
+}
+
+run "guards_and_shells_are_off" {
+  command = plan
+
+  assert {
+    condition     = length(aws_appautoscaling_scheduled_action.stop) == 0 && length(aws_scheduler_schedule.stop) == 0 && length(aws_iam_role.stop) == 0
+    error_message = "Nothing stops unless asked for."
+  }
+  assert {
+    condition     = !aws_ecs_service.flask.enable_execute_command && length(aws_iam_role.task) == 0 && output.exec_command == null
+    error_message = "Nobody gets a shell unless asked for."
+  }
+}
+
+run "everything_stops_every_day" {
+  command = plan
+
+  variables {
+    stop_at        = "08:05"
+    locust_workers = 2
+    locust_cidrs   = ["203.0.113.9/32"]
+  }
+
+  assert {
+    condition = toset([
+      for action in aws_appautoscaling_scheduled_action.stop :
+      join(" ", [action.resource_id, action.schedule, action.scalable_target_action[0].max_capacity])
+      ]) == toset([
+      "service/weather/flask cron(5 8 * * ? *) 0", "service/weather/nginx cron(5 8 * * ? *) 0"
+    ])
+    error_message = "The autoscaling itself goes to 0: it would start again what anything else had stopped."
+  }
+  assert {
+    condition = { for name, schedule in aws_scheduler_schedule.stop : name => [schedule.target[0].arn, schedule.target[0].input] } == {
+      database      = ["arn:aws:scheduler:::aws-sdk:rds:stopDBInstance", jsonencode({ DbInstanceIdentifier = "weather" })]
+      locust-master = ["arn:aws:scheduler:::aws-sdk:ecs:updateService", jsonencode({ Cluster = "weather", DesiredCount = 0, Service = "locust-master" })]
+      locust-worker = ["arn:aws:scheduler:::aws-sdk:ecs:updateService", jsonencode({ Cluster = "weather", DesiredCount = 0, Service = "locust-worker" })]
+    }
+    error_message = "Every service and the database have a call that stops them."
+  }
+  assert {
+    condition     = toset([for schedule in aws_scheduler_schedule.stop : schedule.schedule_expression]) == toset(["cron(5 8 * * ? *)"])
+    error_message = "All stop at the same time."
+  }
+}
+
+# The root file system stays read-only; the agent has two folders to write to.
+run "a_shell_in_every_service" {
+  command = plan
+
+  variables {
+    ecs_exec       = true
+    locust_workers = 2
+    locust_cidrs   = ["203.0.113.9/32"]
+  }
+
+  assert {
+    condition = alltrue([
+      for service in concat([aws_ecs_service.flask, aws_ecs_service.nginx], aws_ecs_service.locust_master, aws_ecs_service.locust_worker) :
+      service.enable_execute_command
+    ])
+    error_message = "ecs_exec is for every service."
+  }
+  assert {
+    condition = alltrue([
+      for definition in concat([aws_ecs_task_definition.flask, aws_ecs_task_definition.nginx], values(aws_ecs_task_definition.locust)) :
+      toset(definition.volume[*].name) == toset(["exec-log", "exec-state"])
+    ])
+    error_message = "The agent has volumes of its own."
+  }
+  assert {
+    condition     = aws_ecs_cluster.this.configuration[0].execute_command_configuration[0].log_configuration[0].cloud_watch_log_group_name == "/ecs/weather/exec"
+    error_message = "Sessions are logged."
+  }
+  assert {
+    condition     = toset(keys(aws_iam_role.task)) == toset(["flask", "nginx", "locust"])
+    error_message = "The agent needs a role in each task."
+  }
+}
+
+run "nginx_bounds_what_flask_gets" {
+  command = plan
+
+  assert {
+    condition     = local.environment.nginx.UPSTREAM_REQUESTS == 150
+    error_message = "100 requests for each of 3 flask tasks, shared by 2 nginx tasks."
+  }
+}
+
+run "the_bound_is_one_that_nginx_takes" { # 600 x 100 / 2 = 30,000
+  command = plan
+
+  variables {
+    flask_count       = 600
+    flask_max_count   = 600
+    pool_maxconn      = 5
+    db_instance_class = "db.r7g.2xlarge"
+  }
+
+  assert {
+    condition     = local.environment.nginx.UPSTREAM_REQUESTS == 4000
+    error_message = "4000 is the most of UPSTREAM_REQUESTS."
+  }
+}
+
+run "a_hosted_zone_brings_the_certificate_and_the_name" {
+  variables {
+    hosted_zone_id = "Z0123456789ABCDEFGHIJ"
+    domain_name    = "weather.example.com"
+    locust_workers = 1
+    locust_cidrs   = ["203.0.113.9/32"]
+  }
+
+  assert {
+    condition     = aws_acm_certificate.this[0].domain_name == "weather.example.com" && aws_acm_certificate.this[0].validation_method == "DNS"
+    error_message = "The certificate is for domain_name."
+  }
+  assert {
+    condition     = aws_route53_record.validation[0].name == "_1.weather.example.com." && aws_route53_record.validation[0].records == toset(["_2.acm-validations.aws."])
+    error_message = "The record proves to ACM that the name is ours."
+  }
+  assert {
+    condition     = aws_route53_record.name[0].name == "weather.example.com" && one(aws_route53_record.name[0].alias).name == aws_lb.this.dns_name
+    error_message = "The name leads to the load balancer."
+  }
+  assert {
+    condition = alltrue([
+      for listener in concat(aws_lb_listener.https, aws_lb_listener.locust) : listener.certificate_arn == aws_acm_certificate_validation.this[0].certificate_arn
+    ])
+    error_message = "Both listeners wait for the certificate to be valid, and use it."
+  }
+  assert {
+    condition     = aws_lb_listener.http.default_action[0].type == "redirect" && output.url == "https://weather.example.com"
+    error_message = "HTTPS works as with certificate_arn."
   }
 }

@@ -25,6 +25,7 @@ run "too_low_or_malformed" {
     tags                  = { "aws:Owner" = "me" }
     vpc_cidr              = "10.0.0.0/24"
     certificate_arn       = "certificate"
+    stop_at               = "20:60"
     total_records         = 0
     batch_size            = 999
     seed                  = -1
@@ -53,7 +54,7 @@ run "too_low_or_malformed" {
 
   expect_failures = [
     var.image_tag, var.ingress_cidrs, var.region, var.name, var.tags, var.vpc_cidr,
-    var.certificate_arn, var.total_records, var.batch_size, var.seed,
+    var.certificate_arn, var.stop_at, var.total_records, var.batch_size, var.seed,
     var.cache_expiry, var.web_concurrency, var.log_format, var.rate_limit, var.alarm_email,
     var.cpu_architecture, var.flask_count, var.flask_cpu,
     var.target_cpu, var.flask_target_requests, var.nginx_count, var.nginx_cpu,
@@ -155,4 +156,37 @@ run "more_memory_than_fargate_has_for_4_vcpu" {
   }
 
   expect_failures = [var.flask_memory, var.nginx_memory]
+}
+
+run "two_certificates" {
+  command = plan
+
+  variables {
+    certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+    hosted_zone_id  = "Z0123456789ABCDEFGHIJ"
+    domain_name     = "weather.example.com"
+  }
+
+  expect_failures = [var.hosted_zone_id]
+}
+
+run "a_zone_by_its_name" {
+  command = plan
+
+  variables {
+    hosted_zone_id = "example.com"
+    domain_name    = "weather.example.com"
+  }
+
+  expect_failures = [var.hosted_zone_id]
+}
+
+run "a_zone_without_a_name" {
+  command = plan
+
+  variables {
+    hosted_zone_id = "Z0123456789ABCDEFGHIJ"
+  }
+
+  expect_failures = [var.domain_name]
 }

@@ -76,6 +76,7 @@ class Nginx:
         rate_limit="off",
         log_format="text",
         trusted_proxies="",
+        upstream_requests="",
     ):
         self.directory = Path(tempfile.mkdtemp(prefix="weather-tests-"))
         self.directory.chmod(0o755)
@@ -87,6 +88,7 @@ class Nginx:
             EDGE_CACHE=edge_cache,
             RATE_LIMIT=rate_limit,
             TRUSTED_PROXIES=trusted_proxies,
+            UPSTREAM_REQUESTS=upstream_requests,
             LOG_FORMAT=log_format,
             NGINX_LISTEN=f"127.0.0.1:{self.port}",
         )

@@ -1,5 +1,6 @@
 """configure.sh renders what nginx accepts and refuses what it would not."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -50,11 +51,15 @@ def test_only_names_that_dns_must_answer_are_resolved_again(tmp_path):
     assert rendered[0].startswith(f"resolver {nameservers[0]}")
 
 
-def test_a_replica_gets_100_requests_at_a_time_unless_the_address_is_of_all_replicas(tmp_path):
-    configure(tmp_path, FLASK_UPSTREAMS="10.1.2.3:5000 localhost:5001 flask:5000")
-    rendered = (tmp_path / "servers.conf").read_text().splitlines()
-    limited = [line.endswith(" max_conns=100;") for line in rendered if line.startswith("server")]
-    assert limited == [True, False, True]
+@pytest.mark.parametrize(("requests", "most", "burst"), [("", 100, 400), ("150", 150, 600)])
+def test_each_address_gets_so_many_requests_at_a_time(tmp_path, requests, most, burst):
+    """Those in /etc/hosts too: behind one of Service Connect are several replicas."""
+    upstreams = "10.1.2.3:5000 localhost:5001 flask:5000"
+    configure(tmp_path, FLASK_UPSTREAMS=upstreams, UPSTREAM_REQUESTS=requests)
+    for file, bound in (("servers.conf", most), ("all_servers.conf", burst)):
+        servers = re.findall(r"^server .*;$", (tmp_path / file).read_text(), re.M)
+        assert len(servers) == 3
+        assert all(server.endswith(f" max_conns={bound};") for server in servers)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +78,10 @@ def test_a_replica_gets_100_requests_at_a_time_unless_the_address_is_of_all_repl
         *(
             ({"RATE_LIMIT": value}, f"RATE_LIMIT is '{value}': expected off or a whole number")
             for value in ("0", "-1", "1.5", "010", "50r/s", "on", "1000001", "99999999", "5;")
+        ),
+        *(
+            ({"UPSTREAM_REQUESTS": value}, f"UPSTREAM_REQUESTS is '{value}': expected a whole")
+            for value in ("0", "1.5", "off", "4001")
         ),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml': expected one of text, json"),
         (

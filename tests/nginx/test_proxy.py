@@ -284,6 +284,21 @@ def test_all_down_is_a_fast_503_and_recovers(own_upstreams, count):
         assert nginx.query().status == 200
 
 
+def test_behind_one_address_too_an_overload_is_refused_at_once(own_upstreams):
+    """As on ECS: nginx can't tell the replicas apart. 2 are let in, and 8 more as a burst."""
+    frozen = own_upstreams[0]
+    with Nginx([frozen], upstream_requests="2") as nginx, ThreadPoolExecutor(40) as clients:
+        frozen.signal(signal.SIGSTOP)
+        asked = [clients.submit(nginx.query) for _ in range(40)]
+        poll(lambda: sum(one.done() for one in asked) == 30)
+        frozen.signal(signal.SIGCONT)
+        answers = [one.result() for one in asked]
+    refused = [answer for answer in answers if answer.status == 503]
+    assert Counter(answer.status for answer in answers) == {200: 10, 503: 30}
+    assert max(answer.seconds for answer in refused) < AT_ONCE
+    assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
+
+
 @pytest.mark.parametrize("path", ["/query", "/x"])
 def test_a_post_that_no_upstream_has_seen_goes_to_the_next(own_balancer, own_upstreams, path):
     own_upstreams[0].kill()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from emulated_aws import Deployment, EmulatedAws, copy_for_mocks, environment
-from inventory import everything, snapshot
+from inventory import ZONE, everything, snapshot
 from provider import init
 
 
@@ -38,6 +38,8 @@ def life(aws, tmp_path_factory):
     answers, so all tests share one.
     """
     deployment = Deployment(tmp_path_factory.mktemp("deployment"), aws)
+    with aws.client("route53") as route53:
+        zone = route53.create_hosted_zone(Name=ZONE, CallerReference="tests")["HostedZone"]["Id"]
     life = SimpleNamespace(nothing=everything(aws))
 
     aws.set_exit_codes(**{"data-populator": 1})
@@ -70,14 +72,20 @@ def life(aws, tmp_path_factory):
     life.after_flask_failed = snapshot(aws)
 
     aws.set_exit_codes()
+    aws.stop_stack()
     life.changed = deployment.apply(
         "-var=pool_maxconn=20",
         "-var=locust_workers=2",
         '-var=locust_cidrs=["203.0.113.9/32"]',
         "-var=metrics=true",
         "-var=alarm_email=me@example.com",
+        "-var=ecs_exec=true",
+        "-var=stop_at=20:00",
+        f"-var=hosted_zone_id={zone.rpartition('/')[2]}",
+        f"-var=domain_name=weather.{ZONE}",
     )
     life.after_change = snapshot(aws)
+    life.final_state = (deployment.folder / "terraform.tfstate").read_text()
 
     life.deployment = deployment
     return life

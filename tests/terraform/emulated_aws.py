@@ -75,12 +75,17 @@ class EmulatedAws:
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._exit_codes = folder / "exit_codes.json"
+        self._actions = folder / "actions"
         self._log_path = folder / "moto.log"
         self._log = self._log_path.open("w")
         server = [sys.executable, Path(__file__).with_name("moto_plus.py"), "-p", str(port)]
         self._server = subprocess.Popen(
             server,
-            env=environment(MOTO_EXIT_CODES=str(self._exit_codes)),
+            env=environment(
+                MOTO_EXIT_CODES=str(self._exit_codes),
+                MOTO_ACTIONS=str(self._actions),
+                MOTO_ACM_VALIDATION_WAIT="0",  # seconds until a certificate is issued
+            ),
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
@@ -96,9 +101,28 @@ class EmulatedAws:
         """How many requests it has got so far."""
         return self._log_path.read_text().count(" HTTP/1.1")
 
+    def actions(self):
+        """What Terraform and the AWS CLI have asked for so far, as IAM names it."""
+        lines = [line.split(" ", 1) for line in self._actions.read_text().splitlines()]
+        return {action for action, client in lines if not client.startswith("Boto3/")}
+
     def set_exit_codes(self, **codes):
         """Exit codes of the containers that are run from now on; all others exit with 0."""
         self._exit_codes.write_text(json.dumps(codes))
+
+    def stop_stack(self):
+        """What the schedules of stop_at do at their time."""
+        with self.client("rds") as rds:
+            rds.stop_db_instance(DBInstanceIdentifier="weather")
+        with self.client("application-autoscaling") as scaling:
+            for service in ("flask", "nginx"):
+                scaling.register_scalable_target(
+                    ServiceNamespace="ecs",
+                    ResourceId=f"service/weather/{service}",
+                    ScalableDimension="ecs:service:DesiredCount",
+                    MinCapacity=0,
+                    MaxCapacity=0,
+                )
 
     @contextlib.contextmanager
     def client(self, service):

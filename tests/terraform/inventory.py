@@ -3,11 +3,15 @@
 import json
 from types import SimpleNamespace
 
+ZONE = "example.com"  # of Route 53, there before anything else
+
 # service, operation, key of the answer, name of one thing in it
 LISTS = [
+    ("acm", "list_certificates", "CertificateSummaryList", "CertificateArn"),
     ("amp", "list_workspaces", "workspaces", "workspaceId"),
     ("application-autoscaling", "describe_scalable_targets", "ScalableTargets", "ResourceId"),
     ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
+    ("application-autoscaling", "describe_scheduled_actions", "ScheduledActions", "ResourceId"),
     ("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
     ("cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),
     ("ec2", "describe_addresses", "Addresses", "AllocationId"),
@@ -30,6 +34,7 @@ LISTS = [
     ("rds", "describe_db_instances", "DBInstances", "DBInstanceIdentifier"),
     ("rds", "describe_db_parameter_groups", "DBParameterGroups", "DBParameterGroupName"),
     ("rds", "describe_db_subnet_groups", "DBSubnetGroups", "DBSubnetGroupName"),
+    ("scheduler", "list_schedules", "Schedules", "Name"),
     ("secretsmanager", "list_secrets", "SecretList", "Name"),
     ("servicediscovery", "list_namespaces", "Namespaces", "Id"),
     ("servicediscovery", "list_services", "Services", "Id"),
@@ -45,8 +50,22 @@ def everything(aws):
         answer = aws.ask(service, operation, **({"ServiceNamespace": "ecs"} if autoscaling else {}))
         things = [thing for thing in answer[key] if not name or thing.get("State") != "deleted"]
         names |= {(operation, thing[name] if name else thing) for thing in things}
+    names |= {("records", *record) for record in records(aws)}
     clusters = aws.ask("ecs", "describe_clusters", clusters=["weather"])["clusters"]
     return names | {("clusters", c["clusterName"]) for c in clusters if c["status"] == "ACTIVE"}
+
+
+def records(aws):
+    """Names and types of what is in ZONE."""
+    zones = aws.ask("route53", "list_hosted_zones")["HostedZones"]
+    return {
+        (record["Name"], record["Type"])
+        for zone in zones
+        if zone["Name"] == f"{ZONE}."
+        for record in aws.ask(
+            "route53", "list_resource_record_sets", HostedZoneId=zone["Id"]
+        )["ResourceRecordSets"]
+    }
 
 
 def snapshot(aws):

@@ -2,18 +2,20 @@
 
 MOTO_EXIT_CODES names a JSON file, container name -> exit code (null: it never started); containers
 it does not name exit with 0. A service whose new revision has a container that does not is rolled
-back, if its circuit breaker says so; its first deployment just fails. Written for moto 5.2 and
-provider 5.100.
+back, if its circuit breaker says so; its first deployment just fails. MOTO_ACTIONS names the file
+that gets a line for each request: what it asked for, as IAM names it, and which client it was.
+Written for moto 5.2 and provider 5.100.
 """
 
 import functools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
-from moto.core.responses import EmptyResult
+from moto.core.responses import BaseResponse, EmptyResult
 from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ecs.models import Container, Task
 from moto.ecs.responses import EC2ContainerServiceResponse
@@ -42,6 +44,20 @@ def around(owner, name):
     return replace
 
 
+# Who asks for what; requests to CloudWatch are signed for "monitoring".
+SIGNED_FOR = re.compile(r"Credential=[^/]+/[^/]+/[^/]+/([^/]+)/")
+
+
+@around(BaseResponse, "call_action")
+def note_action(original, self):
+    signed = SIGNED_FOR.search(self.headers.get("Authorization", ""))
+    if signed:
+        service = signed[1].replace("monitoring", "cloudwatch")
+        with Path(os.environ.get("MOTO_ACTIONS", os.devnull)).open("a") as file:
+            file.write(f"{service}:{self._get_action()} {self.headers.get('User-Agent', '')}\n")
+    return original()
+
+
 # Application Auto Scaling: without ListTagsForResource the provider repeats it for minutes.
 target_tags = {}
 
@@ -49,7 +65,8 @@ target_tags = {}
 @around(ApplicationAutoScalingResponse, "register_scalable_target")
 def register_scalable_target(original, self):
     answer = original()
-    target_tags[json.loads(answer)["ScalableTargetARN"]] = self._get_param("Tags") or {}
+    if tags := self._get_param("Tags"):  # a change of the limits has none
+        target_tags[json.loads(answer)["ScalableTargetARN"]] = tags
     return answer
 
 

@@ -1,8 +1,13 @@
 """The configuration applied to an emulated AWS: the gate, a second plan, secrets, the end."""
 
 import json
+import re
+import subprocess
 
 import pytest
+from emulated_aws import CONFIGURATION
+from emulated_aws import environment as variables
+from inventory import ZONE, records
 
 
 def unwrapped(text):
@@ -178,6 +183,9 @@ def environment(definition, container):
     return {pair["name"]: pair["value"] for pair in described["environment"]}
 
 
+PEOPLE = ["203.0.113.7/32", "203.0.113.9/32"]  # of the stack, and of Locust's page
+
+
 def test_only_named_flows_are_open(life):
     between = {
         ("alb", "nginx", 8080),
@@ -188,21 +196,22 @@ def test_only_named_flows_are_open(life):
     }
     expected = {("in", *flow) for flow in between} | {("out", *flow) for flow in between}
     expected |= {("out", task, "0.0.0.0/0", 443) for task in ("nginx", "flask", "jobs")}
-    expected.add(("in", "203.0.113.7/32", "alb", 80))
+    expected.add(("in", PEOPLE[0], "alb", 80))
     assert life.stack.flows == expected
 
 
 def test_locust_is_open_to_locust_cidrs_and_may_load_the_stack(life):
+    """Over HTTPS, which comes with the same apply."""
     added = life.after_change.flows - life.stack.flows
-    [load] = [flow for flow in added if flow[:1] + flow[2:] == ("in", "alb", 80)]
-    assert load[1].endswith("/32")  # the NAT gateway's address
+    [load] = [flow for flow in added if flow[1].endswith("/32") and flow[1] not in PEOPLE]
+    assert load[:1] + load[2:] == ("in", "alb", 443)  # from the NAT gateway's address
     assert added - {load} == {
-        ("in", "203.0.113.9/32", "alb", 8089),
+        ("in", PEOPLE[0], "alb", 443),
+        ("in", PEOPLE[1], "alb", 8089),
         ("in", "alb", "locust", 8089),
         ("out", "alb", "locust", 8089),
         ("in", "locust", "locust", 5557),
         ("out", "locust", "locust", 5557),
-        ("out", "locust", "0.0.0.0/0", 80),
         ("out", "locust", "0.0.0.0/0", 443),
     }
 
@@ -221,32 +230,124 @@ def test_cache_is_encrypted_and_has_a_password(life):
     assert life.stack.cache["AtRestEncryptionEnabled"]
 
 
+def limits(stack):
+    """What the autoscaling keeps the number of tasks within."""
+    return {t["ResourceId"]: (t["MinCapacity"], t["MaxCapacity"]) for t in stack.scaling}
+
+
 def test_both_services_scale(life):
-    limits = {
-        target["ResourceId"]: (target["MinCapacity"], target["MaxCapacity"])
-        for target in life.stack.scaling
+    expected = {"service/weather/flask": (3, 10), "service/weather/nginx": (2, 4)}
+    assert limits(life.stack) == expected
+
+
+def test_an_apply_brings_back_what_was_stopped(life):
+    assert life.changed.returncode == 0, life.changed.stderr
+    assert life.after_change.database["DBInstanceStatus"] == "available"
+    assert limits(life.after_change) == limits(life.stack)
+
+
+def test_everything_stops_every_day(life, aws):
+    actions = aws.ask(
+        "application-autoscaling", "describe_scheduled_actions", ServiceNamespace="ecs"
+    )["ScheduledActions"]
+    assert {(action["ResourceId"], action["Schedule"]) for action in actions} == {
+        ("service/weather/flask", "cron(0 20 * * ? *)"),
+        ("service/weather/nginx", "cron(0 20 * * ? *)"),
     }
-    assert limits == {"service/weather/flask": (3, 10), "service/weather/nginx": (2, 4)}
+    nothing = {"MinCapacity": 0, "MaxCapacity": 0}
+    assert [action["ScalableTargetAction"] for action in actions] == [nothing, nothing]
+    names = {one["Name"] for one in aws.ask("scheduler", "list_schedules")["Schedules"]}
+    assert names == {f"weather-stop-{n}" for n in ("database", "locust-master", "locust-worker")}
+    services = life.after_change.services
+    assert allowed(aws, "stop") == {
+        ("rds:StopDBInstance", life.after_change.database["DBInstanceArn"]),
+        ("ecs:UpdateService", services["locust-master"]["serviceArn"]),
+        ("ecs:UpdateService", services["locust-worker"]["serviceArn"]),
+    }
 
 
-def test_collectors_may_write_to_the_workspace_and_nothing_else(life, aws):
+def test_a_hosted_zone_brings_https(life, aws):
+    name = f"weather.{ZONE}."
+    made = records(aws) - {(f"{ZONE}.", kind) for kind in ("NS", "SOA")}
+    assert (name, "A") in made
+    [(proof, kind)] = made - {(name, "A")}
+    assert proof.endswith(f".{name}")
+    assert kind == "CNAME"
+    [certificate] = aws.ask("acm", "list_certificates")["CertificateSummaryList"]
+    balancers = aws.ask("elbv2", "describe_load_balancers")["LoadBalancers"]
+    listeners = {
+        listener["Port"]: listener
+        for balancer in balancers
+        for listener in aws.ask(
+            "elbv2", "describe_listeners", LoadBalancerArn=balancer["LoadBalancerArn"]
+        )["Listeners"]
+    }
+    assert listeners[80]["DefaultActions"][0]["Type"] == "redirect"
+    for port in (443, 8089):
+        [used] = listeners[port]["Certificates"]
+        assert used["CertificateArn"] == certificate["CertificateArn"]
+
+
+def test_a_shell_is_logged_and_the_root_file_system_stays_read_only(life, aws):
+    assert all(service["enableExecuteCommand"] for service in life.after_change.services.values())
+    described = aws.ask(
+        "ecs", "describe_clusters", clusters=["weather"], include=["CONFIGURATIONS"]
+    )
+    [cluster] = described["clusters"]
+    sessions = cluster["configuration"]["executeCommandConfiguration"]
+    assert sessions["logging"] == "OVERRIDE"
+    assert sessions["logConfiguration"]["cloudWatchLogGroupName"] == "/ecs/weather/exec"
+    for family in ("flask", "nginx", "locust-master", "locust-worker"):
+        definition = life.after_change.definitions[family]
+        name = family.partition("-")[0]
+        [container] = [c for c in definition["containerDefinitions"] if c["name"] == name]
+        assert container["readonlyRootFilesystem"]
+        assert container["linuxParameters"]["initProcessEnabled"]
+        mounts = {m["containerPath"]: m["sourceVolume"] for m in container["mountPoints"]}
+        assert mounts.keys() == {"/var/lib/amazon", "/var/log/amazon"}
+        assert {volume["name"] for volume in definition["volumes"]} == set(mounts.values())
+
+
+def allowed(aws, role):
+    """What a role's own policy allows: actions and on what."""
+    document = aws.ask(
+        "iam",
+        "get_role_policy",
+        RoleName=f"weather-us-east-1-{role}",
+        PolicyName=role.rpartition("-")[2],
+    )["PolicyDocument"]
+    return {
+        (action, statement["Resource"])
+        for statement in document["Statement"]
+        for action in statement["Action"]
+    }
+
+
+def test_containers_may_do_what_collectors_and_shells_need_and_nothing_else(life, aws):
     [workspace] = life.after_change.workspaces
     assert workspace["status"]["statusCode"] == "ACTIVE"
     roles = {
-        name: definition.get("taskRoleArn", "").rpartition("/")[2]
-        for name, definition in life.after_change.definitions.items()
+        family: definition.get("taskRoleArn", "").rpartition("/")[2]
+        for family, definition in life.after_change.definitions.items()
     }
-    assert {name for name, role in roles.items() if role == "weather-us-east-1-metrics"} == {
-        "flask",
-        "nginx",
+    task_roles = {
+        "flask": "weather-us-east-1-flask-task",
+        "nginx": "weather-us-east-1-nginx-task",
+        "locust-master": "weather-us-east-1-locust-task",
+        "locust-worker": "weather-us-east-1-locust-task",
     }
-    assert set(roles.values()) == {"weather-us-east-1-metrics", ""}
-    policy = aws.ask(
-        "iam", "get_role_policy", RoleName="weather-us-east-1-metrics", PolicyName="metrics"
-    )["PolicyDocument"]
-    [statement] = policy["Statement"]
-    assert statement["Action"] == "aps:RemoteWrite"
-    assert statement["Resource"] == workspace["arn"]
+    assert {family: role for family, role in roles.items() if role} == task_roles
+    shell = {
+        (f"ssmmessages:{does}{what}Channel", "*")
+        for does in ("Create", "Open")
+        for what in ("Control", "Data")
+    }
+    log = "arn:aws:logs:us-east-1:123456789012:log-group:/ecs/weather/exec:*"
+    shell |= {("logs:DescribeLogGroups", "*")}
+    shell |= {(f"logs:{a}", log) for a in ("CreateLogStream", "DescribeLogStreams", "PutLogEvents")}
+    assert allowed(aws, "locust-task") == shell
+    for service in ("flask", "nginx"):
+        assert allowed(aws, f"{service}-task") == shell | {("aps:RemoteWrite", workspace["arn"])}
 
 
 def test_without_metrics_no_container_may_call_aws(life):
@@ -260,6 +361,28 @@ def test_alarms_and_a_dashboard_are_made_for_an_address(life, aws):
     assert all(alarm["AlarmActions"] for alarm in alarms)
     dashboard = aws.ask("cloudwatch", "get_dashboard", DashboardName="weather")
     assert len(json.loads(dashboard["DashboardBody"])["widgets"]) == 5
+
+
+def test_the_state_is_kept_in_a_bucket_as_readme_says(aws, terraform, tmp_path):
+    readme = (CONFIGURATION / "README.md").read_text()
+    [backend] = re.findall(r'^terraform \{\n  backend "s3" \{\n.*?^\}\n', readme, re.M | re.S)
+    (tmp_path / "backend.tf").write_text(backend)
+    (tmp_path / "main.tf").write_text('output "kept" {\n  value = "yes"\n}\n')
+    [bucket] = re.findall(r'bucket += "(.+)"', backend)
+    with aws.client("s3") as s3:
+        s3.create_bucket(Bucket=bucket)
+    for command in (["fmt", "-check"], ["init"], ["apply", "-auto-approve"]):
+        subprocess.run(
+            ["terraform", *command],
+            cwd=tmp_path,
+            env=variables(AWS_ENDPOINT_URL=aws.url),
+            check=True,
+        )
+    [state] = aws.ask("s3", "list_objects_v2", Bucket=bucket)["Contents"]  # and no lock is left
+    assert state["Key"] == "weather/terraform.tfstate"
+    with aws.client("s3") as s3:
+        kept = s3.head_object(Bucket=bucket, Key=state["Key"])
+    assert kept["ServerSideEncryption"] == "AES256"
 
 
 def test_destroy_leaves_nothing(life, end):

@@ -38,6 +38,11 @@ DIFFERENCES = {
     ),
     ("flask", "health interval"): (4, 5, "ECS knows no shorter one"),
     ("nginx", "health interval"): (4, 5, "ECS knows no shorter one"),
+    ("nginx", "more environment"): (
+        set(),
+        {"UPSTREAM_REQUESTS"},
+        "behind Service Connect's one address are several replicas; in Compose each has its own",
+    ),
     ("nginx", "trusted proxies"): (
         "",
         "10.0.0.0/20 10.0.16.0/20",

@@ -5,12 +5,18 @@ import subprocess
 import sys
 
 import pytest
-from emulated_aws import CONFIGURATION
-from test_readme import COSTS, INPUTS, README, SCALE, number, value
+from emulated_aws import CONFIGURATION, ROOT
+from test_readme import COSTS, INPUTS, README, SCALE, number, table, value
 
+from lab import results
 from users.patterns import HOT_SPOTS, PATTERNS
 
 SCRIPT = CONFIGURATION / "plan.py"
+KEPT = results.load(ROOT / "simulate" / "results" / "capacity")
+# Of the inputs of README's Scale, by their letters.
+FORMULAS = {
+    name[1]: re.match(r"`([^`]+)`", kept)[1] for name, _, kept in table("| input | value |")
+}
 
 
 def run(*options):
@@ -76,8 +82,36 @@ def test_inputs_are_those_of_readme_and_of_the_patterns():
     text = SCRIPT.read_text()
     assert f"\nFLASK_RATE = {INPUTS['R']:.0f} " in text
     assert f"\nEDGE_RATE = {INPUTS['E']:.0f} " in text
+    assert f"\nLOCUST_RATE = {INPUTS['L']:.0f} " in text
     assert f"\nHOT_SPOTS = {len(HOT_SPOTS)} " in text
     assert all(f'"{pattern}"' in text for pattern in PATTERNS)
+
+
+def per_core(lever, part):
+    """Requests/s that a core of this part of the stack does at the capacity of a lever."""
+    return 1000 / results.demands(KEPT.capacities[lever]["random"].knee)[part]
+
+
+def measured(name):
+    """What the kept run says of an input, in requests/s."""
+    if name == "R":
+        think_time = float(re.search(r"^THINK_TIME = ([\d.]+) ", SCRIPT.read_text(), re.M)[1])
+        return KEPT.capacities["1 replica"]["random"].users.mean / think_time
+    if name == "E":
+        return per_core("edge cache on", "nginx")
+    return per_core("default settings", "generator")
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_an_input_follows_from_the_kept_run(name):
+    formula = FORMULAS[name]
+    assert float(formula.split()[0]) == pytest.approx(measured(name), rel=1 / 3)
+    assert INPUTS[name] == pytest.approx(value(formula)[0], rel=0.1)
+
+
+def test_nginx_passes_on_about_half_of_what_its_cache_answers():
+    passed_on = per_core("default settings", "nginx")
+    assert passed_on == pytest.approx(per_core("edge cache on", "nginx") / 2, rel=1 / 3)
 
 
 @pytest.mark.parametrize("options", [["--users", "0"], ["--users", "many"], ["--pattern", "none"]])

@@ -48,6 +48,15 @@ def test_costs_together(column):
     assert together[column + 1] == f"**{exact:.2f}**"
 
 
+def test_what_a_stopped_stack_costs():
+    goes_on = ("RDS: GiB", "ElastiCache", "load balancer", "NAT gateway", "public IPv4", "secret")
+    rows = [row for row in ROWS if row[0].startswith(goes_on)]
+    assert len(rows) == len(goes_on)
+    stopped = sum(number(row[3]) * 24 * value(row[1])[0] for row in rows)
+    [together] = [row for row in COSTS if row[0] == "**together**"]
+    assert f"of {together[4].strip('*')} dollars a day {stopped:.2f} go on" in README
+
+
 @pytest.mark.parametrize("row", table("| | amount | price |"), ids=lambda row: row[0])
 def test_cost_of_an_hour_of_load(row):
     assert f"{value(row[1])[0] * value(row[2])[0]:.2f}" == row[4]
