@@ -206,7 +206,7 @@ def _run_part(
                 result = _cell(results.plan, cell, stack, averages, loop)
                 results.keep("cells", cell.name, session.facts, result)
                 left.remove(cell)
-                progress.done(f"{cell.name}: {_numbers(result['window'])}")
+                progress.done(f"{cell.name}: {recording.in_words(result['window'])}")
                 good = report_problems(cell, result) and good
     except FAILURES as error:
         for cell in left:
@@ -249,19 +249,10 @@ def _warm(
 
 def report_problems(cell: Cell, result: dict[str, Any]) -> bool:
     """Print why a cell does not count, what it misses and its flags; whether it is good."""
-    problems = [f"INVALID: {reason}" for reason in result["invalid"]]
-    if judge.verdict(result) == "missed":
-        problems += judge.problems(result)
+    problems = judge.complaints(result)
     for problem in [*problems, *result["flags"]]:
         print(f"    {cell.name}: {problem}", flush=True)
     return not problems
-
-
-def _numbers(summary: dict[str, Any]) -> str:
-    times = "no right answer"
-    if summary["p95_ms"] is not None:
-        times = f"p50 {summary['p50_ms']:.3g} ms, p95 {summary['p95_ms']:.3g} ms"
-    return f"{summary['goodput']:,.0f} good answers/s, {times}, {summary['failed']:,} failed"
 
 
 def _capacity(result: dict[str, Any]) -> str:
