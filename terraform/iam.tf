@@ -1,5 +1,6 @@
 # One execution role per service: ECS uses it to pull that image, write that log and read the
-# passwords that it needs. No container calls AWS itself, but for metrics.tf's collectors.
+# passwords that it needs. No container calls AWS itself, but for metrics.tf's collectors and experiment.tf's
+# master.
 
 resource "aws_iam_role" "execution" {
   for_each = local.services

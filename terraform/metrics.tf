@@ -104,7 +104,7 @@ resource "aws_prometheus_workspace" "this" {
   alias = var.name
 }
 
-# The only role whose permissions a container has: it may write to this workspace, and not read.
+# It may write to this workspace, and not read.
 resource "aws_iam_role" "metrics" {
   count = var.metrics ? 1 : 0
   name  = "${var.name}-${var.region}-metrics"

@@ -1,4 +1,4 @@
-"""What was recorded and sampled in a stretch of time, as one cell: its window, phases and series."""
+"""What was recorded and sampled in a stretch of time, as a cell: its window, phases and series."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ PROMISE = (
     "cache on: p95 of the right answers at most 250 ms, 99.9 % answered right within 2 s."
 )
 PROMISE_ON_AWS = (
-    "A stack on AWS is as large as its users are planned to need, so any number of them is promised "
-    "p95 of the right answers at most 250 ms, and 99.9 % answered right within 2 s."
+    "A stack on AWS is as large as its users are planned to need, so any number of users is "
+    "promised p95 of the right answers at most 250 ms, and 99.9 % answered right within 2 s."
 )
 FROM_OUTSIDE = (
     "the stack was seen from outside alone: its CPU, its connections and which tier of a replica "
