@@ -27,11 +27,11 @@ from typing import Any
 
 from plan import load_dollars, locust_workers, whole
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "simulate"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "simulate"))
 
 from users.patterns import PATTERNS
 
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "simulate" / "results"
 POLL = float(os.environ.get("EXPERIMENT_POLL") or 5)  # seconds
 PROGRESS = 30  # seconds from one line of progress to the next

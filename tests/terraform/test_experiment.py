@@ -142,7 +142,7 @@ def test_workers_come_ten_at_a_time_and_know_their_master(start, report):
     runs = {call.partition("--started-by ")[2].split()[0] for call in started(result)}
     assert len(runs) == 1
     assert all("--propagate-tags TASK_DEFINITION" in call for call in started(result))
-    of_workers = [f"arn:2-{n}" for n in range(1, 11)] + ["arn:3-1"]
+    of_workers = [*(f"arn:2-{n}" for n in range(1, 11)), "arn:3-1"]
     assert set(stopped(result)) == {INTERRUPTED, *of_workers}, "the master ended by itself"
 
 
