@@ -64,6 +64,10 @@ simulate: .venv/.simulate ## start Locust's page against the running stack
 experiments: .venv/.local .venv/.simulate ## how many users does each setting carry? (ARGS=--quick: coarse; ARGS=--help)
 	@$(SET_PYTHONPATH) .venv/bin/python -m lab $(ARGS)
 
+.PHONY: aws-experiment
+aws-experiment: ## measure the stack on AWS, with Locust in the cluster; costs money (ARGS="--users 10000 --pattern random")
+	@exec $(PYTHON) terraform/experiment.py $(ARGS)
+
 # A and B: a revision, . (the working tree) or SETTING=VALUE.
 A ?= HEAD
 B ?= .

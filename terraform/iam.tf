@@ -1,6 +1,7 @@
 # One execution role per service: ECS uses it to pull that image, write that log and read the
-# passwords that it needs. No container calls AWS itself, but for metrics.tf's collectors and exec.tf's
-# agent: for these two, and with what they need alone, flask, nginx and Locust have a task role.
+# passwords that it needs. No container calls AWS itself, but for metrics.tf's collectors, exec.tf's agent
+# (for these two, and with what they need alone, flask, nginx and Locust have a task role) and
+# experiment.tf's master.
 
 locals {
   assume_role = {

@@ -1,6 +1,7 @@
 locals {
   https  = var.certificate_arn != null || var.hosted_zone_id != null
   locust = var.locust_workers > 0
+  load   = local.locust || var.experiments # whether Locust runs here at all
   url    = local.https ? "https://${var.domain_name}" : "http://${aws_lb.this.dns_name}"
 
   image = { for name, repository in aws_ecr_repository.this : name => "${repository.repository_url}:${var.image_tag}" }
@@ -13,7 +14,8 @@ locals {
       flask          = { images = ["flask", "data-query"] }
       nginx          = { images = ["nginx"] }
     },
-    local.locust ? { locust = { images = ["simulate"] } } : {}
+    local.locust ? { locust = { images = ["simulate"] } } : {},
+    var.experiments ? { experiment = { images = ["simulate"] } } : {}
   )
 
   # Memory of the database in GiB, from the name of its class: db.t4g.medium, db.r7g.2xlarge.

@@ -204,9 +204,10 @@ resource "aws_lb_listener" "locust" {
   }
 }
 
-# From the tasks through the NAT gateway to the load balancer's public address. HTTPS is open anyway.
+# From the tasks, those of experiments too, through the NAT gateway to the load balancer's public address.
+# HTTPS is open anyway.
 resource "aws_vpc_security_group_egress_rule" "locust" {
-  count             = local.locust && !local.https ? 1 : 0
+  count             = local.load && !local.https ? 1 : 0
   description       = "load"
   security_group_id = aws_security_group.this["locust"].id
   cidr_ipv4         = "0.0.0.0/0"
@@ -216,7 +217,7 @@ resource "aws_vpc_security_group_egress_rule" "locust" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "locust" {
-  count             = local.locust ? 1 : 0
+  count             = local.load ? 1 : 0
   description       = "load from Locust"
   security_group_id = aws_security_group.this["alb"].id
   cidr_ipv4         = "${aws_eip.nat.public_ip}/32"

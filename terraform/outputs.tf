@@ -71,3 +71,18 @@ output "locust_command" {
   description = "Command, at the top of the repository, that loads the stack from your own machine."
   value       = "locust -f simulate/post/random-locations.py --host ${local.url}"
 }
+
+output "experiment" {
+  description = "What experiment.py needs to know; null without experiments."
+  value = var.experiments ? {
+    region         = var.region
+    cluster        = aws_ecs_cluster.this.name
+    subnets        = aws_subnet.tasks[*].id
+    security_group = aws_security_group.this["locust"].id
+    master         = aws_ecs_task_definition.experiment["master"].arn
+    worker         = aws_ecs_task_definition.experiment["worker"].arn
+    log_group      = aws_cloudwatch_log_group.this["experiment"].name
+    results        = "s3://${aws_s3_bucket.experiments[0].id}/${local.experiment_results}"
+    vcpu           = local.vcpu_start - 2 # of the services, without a job
+  } : null
+}

@@ -93,8 +93,21 @@ class Plan:
     @property
     def load(self) -> float:
         """Dollars that an hour of load adds: Locust's tasks, the access log, the way there."""
-        gigabytes = self.requests * 3600 * 1000 / 1e9  # 1 KB a request, 300 bytes of log
-        return (self.locust + 1) * TASK + gigabytes * (0.3 * LOG_GB + LCU + NAT_GB)
+        return load_dollars(self.locust + 1, 1, self.requests * 3600)
+
+
+def locust_workers(users: int) -> int:
+    """Tasks of Locust that so many users need, without the master."""
+    return ceil(users / THINK_TIME / LOCUST_RATE) + 1
+
+
+def load_dollars(tasks: int, hours: float, requests: float) -> float:
+    """What load costs: Locust's tasks for so many hours, the access log, the way to the stack.
+
+    A request is 1 KB, and 300 bytes in the log.
+    """
+    gigabytes = requests * 1000 / 1e9
+    return tasks * hours * TASK + gigabytes * (0.3 * LOG_GB + LCU + NAT_GB)
 
 
 def make_plan(users: int, records: int, edge_cache: bool, pattern: str) -> Plan:
@@ -113,7 +126,7 @@ def make_plan(users: int, records: int, edge_cache: bool, pattern: str) -> Plan:
         flask_max=flask_max,
         nginx=nginx,
         nginx_max=ceil(1.5 * nginx),
-        locust=ceil(requests / LOCUST_RATE) + 1,
+        locust=locust_workers(users),
         edge_cache=edge_cache,
         records=records,
         db_class=db_class,

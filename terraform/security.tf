@@ -11,10 +11,8 @@ locals {
       flask-cache    = { from = "flask", to = "cache", port = 6379 }
       jobs-database  = { from = "jobs", to = "database", port = 5432 }
     },
-    local.locust ? {
-      alb-locust    = { from = "alb", to = "locust", port = 8089 }
-      locust-locust = { from = "locust", to = "locust", port = 5557 }
-    } : {}
+    local.locust ? { alb-locust = { from = "alb", to = "locust", port = 8089 } } : {},
+    local.load ? { locust-locust = { from = "locust", to = "locust", port = 5557 } } : {}
   )
   members = toset(flatten([for flow in local.flows : [flow.from, flow.to]]))
 

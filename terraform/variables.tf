@@ -504,6 +504,12 @@ variable "locust_cidrs" {
   }
 }
 
+variable "experiments" {
+  description = "Prepare what `make aws-experiment` needs: task definitions for Locust and a bucket for results. No task runs until then."
+  type        = bool
+  default     = false
+}
+
 # --- Metrics ---------------------------------------------------------------------------------------
 
 variable "metrics" {

@@ -15,6 +15,7 @@ from pathlib import Path
 from environment import ConfigError
 
 from lab import report
+from lab.kept import Results
 from lab.machine import ROOT, hardware, revision
 from lab.plan import (
     DEFAULT,
@@ -28,7 +29,7 @@ from lab.plan import (
     sessions,
     shuffle,
 )
-from lab.run import MakeStack, Results, run_cells, run_searches
+from lab.run import MakeStack, run_cells, run_searches
 from lab.stacks import ComposeStack, LocalStack, MeasuredStack
 from users.patterns import PATTERNS
 

@@ -37,7 +37,8 @@ def verdict(run: Run) -> Verdict:
     nothing = "no valid cell and no search has settings and a load that something is promised for"
     reasons = [*missed, *unclear, *kept] or [nothing]
     word = "MISSED" if missed else "kept" if kept else "not judged"
-    return Verdict(word, [*reasons, *_reservations(run)], words.PROMISE)
+    about = words.PROMISE_ON_AWS if run.from_outside else words.PROMISE
+    return Verdict(word, [*reasons, *_reservations(run)], about)
 
 
 def _by_lever(reasons: Sequence[tuple[str, str]], sign: str) -> list[str]:
@@ -52,6 +53,8 @@ def _reservations(run: Run) -> list[str]:
     reservations = []
     if run.plan["kind"] == COARSE:
         reservations.append(words.COARSE)
+    if run.from_outside:
+        reservations.append(words.FROM_OUTSIDE)
     for what, measured, valid in (
         ("cells", run.cells, run.valid_cells),
         ("searches", run.searches, run.valid_searches),
@@ -98,7 +101,8 @@ def _of_searches(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
 def _of_cells(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
     judged = []
     for cell in run.valid_cells:
-        if not 0 < cell["users"] <= PROMISED.get(cell["lever"], 0):
+        promised = math.inf if run.from_outside else PROMISED.get(cell["lever"], 0)
+        if not 0 < cell["users"] <= promised:
             continue
         word = judge.verdict(cell)
         if word != "not judged":

@@ -73,6 +73,12 @@ def problems(cell: Result) -> list[str]:
     ]
 
 
+def complaints(cell: Result) -> list[str]:
+    """Why a cell does not count, or how it misses the service level; none for a good one."""
+    invalid = [f"INVALID: {reason}" for reason in cell["invalid"]]
+    return invalid + (problems(cell) if verdict(cell) == "missed" else [])
+
+
 def generator_limits(part: Result) -> list[str]:
     """Processes of the generator that were at the end of their core."""
     return [
@@ -105,11 +111,13 @@ def invalid(cell: Result, processes: int, seconds: float) -> list[str]:
     return reasons
 
 
-def counts_apart(nginx: Result) -> list[str]:
-    """Whether nginx logged as many requests as the generator sent.
+def counts_apart(nginx: Result | None) -> list[str]:
+    """Whether nginx logged as many requests as the generator sent, where its log was read.
 
     A request that failed in the network may not have reached it.
     """
+    if nginx is None:
+        return []
     sent, logged = nginx["sent"], nginx["requests"]
     if abs(sent - logged) > COUNTS_APART * max(sent, logged) + nginx["network"]:
         return [f"the generator sent {sent} requests, nginx logged {logged}"]

@@ -7,39 +7,25 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from processes import Child, free_ports
 
 from lab import recording, sampling
-from lab.replica_metrics import tier_shares
+from lab.cell import RAMP_SLACK, Lines, Stretch, cell
+from lab.sampling import TICK
 from lab.stacks import MeasuredStack
 from users.patterns import PATTERNS
 
 FOLDER = Path(__file__).parents[1]
-TICK = 1.0  # seconds between samples
 CLOSEST = 0.3  # seconds between two samples at least; CPU times have steps of 10 ms
 POLL = 0.2  # seconds between two looks at the recording
-RAMP_SLACK = 30  # seconds more than planned until all users are there, Locust's start included
 STOP_TIMEOUT = 10  # seconds for requests under way at the end
-
-Lines = Sequence[recording.Line]
 
 
 class GeneratorError(Exception):
     """The load generator ended or recorded nothing; the text is one line for the user."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """When users began to come, when all were there, and what was measured: Unix times."""
-
-    begins: float
-    arrived: float
-    starts: float
-    ends: float
 
 
 class Generator:
@@ -94,13 +80,10 @@ class Generator:
         """Unix time when the last recorded second ends; 0 if there is none."""
         return _last(self.lines)
 
-    def samples(self, start: float, end: float) -> list[sampling.Sample]:
-        """Those of a stretch, and the ones at its edges."""
-        return [
-            sample
-            for sample in self._samples
-            if start - TICK / 2 <= sample["time"] <= end + TICK / 2
-        ]
+    @property
+    def samples(self) -> list[sampling.Sample]:
+        """What was sampled so far."""
+        return self._samples
 
     def wait(self, condition: Callable[[Lines], bool], seconds: float) -> bool:
         """Look at the stack until the recording is as wanted; False if time is up.
@@ -122,7 +105,9 @@ class Generator:
 
     def _sample(self) -> None:
         if not self._samples or time.time() >= self._samples[-1]["time"] + CLOSEST:
-            self._samples.append(sampling.sample(self._stack, self.process.pid))
+            self._samples.append(
+                sampling.sample(self._stack.processes(), self._stack.look, self.process.pid)
+            )
 
 
 class ClosedLoop(Generator):
@@ -212,8 +197,7 @@ def closed_cell(
 ) -> dict[str, Any]:
     """What a cell of a closed loop measured; afterwards no user is left."""
     stretch = loop.hold(users, ramp_up=ramp_up, settle=0, warm_up=warm_up, seconds=seconds)
-    lines = loop.lines
-    return _cell(loop, lines, stretch) | {"nginx": loop.drain()}
+    return cell(loop.lines, loop.samples, stretch) | {"nginx": loop.drain()}
 
 
 def open_cell(
@@ -236,50 +220,10 @@ def open_cell(
         begins = lines[0]["time"] - lines[0]["seconds"]
         starts = begins + warm_up
         stretch = Stretch(begins, begins, starts, starts + seconds)
-        return _cell(generator, lines, stretch) | {
+        return cell(lines, generator.samples, stretch) | {
             "nginx": _read_log(stack, lines),
             "real_time": lines[0]["real_time"],
         }
-
-
-def window(generator: Generator, start: float, end: float) -> dict[str, Any]:
-    """Answers, processes, machine and replicas between two moments."""
-    samples = generator.samples(start, end)
-    return {
-        "window": recording.summary(recording.between(generator.lines, start, end)),
-        "cpu": sampling.cpu(samples),
-        "machine_load": sampling.machine_load(samples),
-        "replicas": sampling.replicas(samples),
-    }
-
-
-def halves_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
-    """The largest difference of a tier's share between two windows, in percentage points."""
-    one, other = tier_shares(first), tier_shares(second)
-    return max(abs(one.get(tier, 0.0) - other.get(tier, 0.0)) for tier in one.keys() | other.keys())
-
-
-def _cell(generator: Generator, lines: Lines, stretch: Stretch) -> dict[str, Any]:
-    lines = recording.between(lines, stretch.begins, stretch.ends)
-    began = lines[0]["time"] - lines[0]["seconds"] if lines else stretch.begins
-    edges = {
-        "arrival": (stretch.begins, stretch.arrived),
-        "warm-up": (stretch.arrived, stretch.starts),
-        "window": (stretch.starts, stretch.ends),
-    }
-    phases = {name: recording.between(lines, *times) for name, times in edges.items()}
-    middle = (stretch.starts + stretch.ends) / 2
-    return {
-        **window(generator, stretch.starts, stretch.ends),
-        "phases": {name: recording.summary(part) for name, part in phases.items()},
-        "series": recording.series(lines),
-        "replica_series": sampling.replica_series(generator.samples(began, stretch.ends), began),
-        "window_starts": stretch.starts - began,
-        "window_ends": stretch.ends - began,
-        "halves_apart": halves_apart(
-            window(generator, stretch.starts, middle), window(generator, middle, stretch.ends)
-        ),
-    }
 
 
 def _read_log(stack: MeasuredStack, lines: Lines) -> dict[str, Any]:

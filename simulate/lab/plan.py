@@ -93,6 +93,16 @@ class Session:
         """Says everything about it; a file name."""
         return f"{self.pattern}_{_slug(self.lever)}_{self.repeat}"
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a kept result says of its session."""
+        return {
+            "lever": self.lever,
+            "setting": asdict(self.setting),
+            "pattern": self.pattern,
+            "repeat": self.repeat,
+        }
+
 
 @dataclass(frozen=True, order=True)
 class Cell:
@@ -115,7 +125,7 @@ class Plan:
     """What all measurements of a folder have in common."""
 
     kind: str  # capacity, quick, cells or open-loop
-    target: str  # local: plain processes; compose: containers
+    target: str  # local: plain processes; compose: containers; aws: from inside the cluster
     rows: int
     seed: int  # of the order
     processes: int  # of the generator

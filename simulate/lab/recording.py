@@ -59,6 +59,14 @@ def summary(lines: Sequence[Line]) -> dict[str, Any]:
     return result
 
 
+def in_words(summary: Mapping[str, Any]) -> str:
+    """A summary for the terminal."""
+    times = "no right answer"
+    if summary["p95_ms"] is not None:
+        times = f"p50 {summary['p50_ms']:.3g} ms, p95 {summary['p95_ms']:.3g} ms"
+    return f"{summary['goodput']:,.0f} good answers/s, {times}, {summary['failed']:,} failed"
+
+
 def series(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """Second by second; ``t`` is the second's end, in seconds since the recording began."""
     if not lines:

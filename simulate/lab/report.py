@@ -105,7 +105,8 @@ def compare(folders: tuple[Path, Path]) -> Path:
 def _sections(run: Run, folder: Path) -> Iterable[Section]:
     """Everything below the verdict, the most important first; draws the charts."""
     table, points, loads = run.capacities, results.at_the_knee(run), results.loads(run)
-    drawn = _draw(run, folder, points, loads)
+    inside = {} if run.from_outside else points
+    drawn = _draw(run, folder, points, inside, loads)
 
     def some(*names: str) -> list[Chart]:
         return [drawn[name] for name in names if name in drawn]
@@ -133,9 +134,9 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
     title = f"Who refused, in {len(failed.rows)} stretches with failures"
     folded = {title: failed} if failed.rows else {}
     yield Section("Who refused, and when", [words.FAILURES], charts=some("failures"), folded=folded)
-    busy = {"Every setting where it is busiest": tables.knee(points)} if points else {}
+    busy = {"Every setting where it is busiest": tables.knee(inside)} if inside else {}
     yield Section("CPU", [words.CPU], charts=some("cpu"), folded=busy)
-    pools = [tables.replicas(points)] if points else []
+    pools = [tables.replicas(inside)] if inside else []
     yield Section("Connections to PostgreSQL", [words.CONNECTIONS], tables=pools)
     open_loops = [cell for cell in run.cells if cell["rate"]]
     yield Section(
@@ -144,7 +145,7 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
         tables=[tables.open_loop(open_loops)] if open_loops else [],
         charts=some("open-loop"),
     )
-    cores = run.plan["machine"]["cores"]
+    cores = run.plan["machine"].get("cores")
     yield Section(
         "More replicas: a model",
         [words.REPLICAS.format(cores=cores)],
@@ -152,7 +153,7 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
     )
     reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
     yield Section("More users: a model", [words.LAW], tables=findings.over_users(reference))
-    first = next(iter(points.values()), {})
+    first = next(iter(inside.values()), {})
     yield Section("What more users take", [words.CORES], tables=findings.cores_needed(first))
     folded = {f"All {len(run.cells)} cells": tables.cells(run)} if run.cells else {}
     if run.searches:
@@ -170,10 +171,14 @@ def _draw(
     run: Run,
     folder: Path,
     points: Panels,
+    inside: Panels,
     loads: Mapping[str, Mapping[str, Load]],
 ) -> dict[str, Chart]:
-    """Those charts that the run has numbers for, by name."""
-    cores = run.plan["machine"]["cores"]
+    """Those charts that the run has numbers for, by name.
+
+    ``inside`` are the points where the stack itself was looked at.
+    """
+    cores = run.plan["machine"].get("cores")
     rows, _ = results.as_rows(run.capacities, run.patterns)
     users = {
         name: {column: found.users for column, found in row.items()} for name, row in rows.items()
@@ -197,12 +202,12 @@ def _draw(
         ),
         "demand": (
             partial(charts.shares, label="CPU ms per right answer", unit="ms"),
-            _each(points, results.demands),
+            _each(inside, results.demands),
             "CPU for one right answer, by lever",
         ),
         "cpu": (
             partial(charts.shares, label="all cores, %"),
-            _each(points, lambda point: results.machine(point, cores)),
+            _each(inside, lambda point: results.machine(point, cores)),
             "How busy the cores are, by lever",
         ),
         "failures": (

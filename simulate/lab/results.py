@@ -51,6 +51,11 @@ class Run:
     searches: list[dict[str, Any]]
 
     @property
+    def from_outside(self) -> bool:
+        """Whether only answers were seen, and nothing of the stack's processes and replicas."""
+        return self.plan["target"] == "aws"
+
+    @property
     def valid_searches(self) -> list[dict[str, Any]]:
         """Those whose capacity counts."""
         return [search for search in self.searches if not search["invalid"]]

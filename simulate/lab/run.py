@@ -1,30 +1,20 @@
 """Runs what is not measured yet, a stack and a generator for each session; keeps the results."""
 
 import json
-import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from processes import StackError
 
 from lab import judge, recording
-from lab.machine import now
-from lab.measure import (
-    ClosedLoop,
-    GeneratorError,
-    Lines,
-    closed_cell,
-    closed_loop_file,
-    open_cell,
-    window,
-)
-from lab.plan import Cell, Plan, PlanError, Session, Setting
+from lab.cell import Lines, window
+from lab.kept import Results
+from lab.measure import ClosedLoop, GeneratorError, closed_cell, closed_loop_file, open_cell
+from lab.plan import Cell, Plan, Session, Setting
 from lab.search import FIRST_PROBE, GROWTH, Outcome, Search
 from lab.stacks import MeasuredStack
 from lab.warm import fill
@@ -43,48 +33,6 @@ KEPT = Path(__file__).parents[1] / "results" / "capacity"
 FILES_KEPT = 100  # open files that a process of Locust needs for other things than its users
 
 MakeStack = Callable[[Setting], MeasuredStack]
-
-
-class Results:
-    """The folder of a run: its plan, cells and searches."""
-
-    def __init__(self, folder: Path, plan: Plan, command: str) -> None:
-        """Raises PlanError for a folder with another plan, machine or revision."""
-        self.folder = folder
-        self.plan = plan
-        self._command = command
-        path = folder / "plan.json"
-        if path.exists():
-            differences = plan.differences(json.loads(path.read_text()))
-            if differences:
-                what = ", ".join(differences)
-                raise PlanError(f"{folder} was measured with another {what}: choose another --out")
-
-    def start(self, versions: dict[str, str]) -> None:
-        """Keep the plan, when the first stack runs."""
-        path = self.folder / "plan.json"
-        if not path.exists():
-            _write(path, {"command": self._command, **asdict(self.plan), "versions": versions})
-
-    def known(self, kind: str, name: str) -> dict[str, Any] | None:
-        """A cell or search that is there and valid."""
-        path = self.folder / kind / f"{name}.json"
-        result = json.loads(path.read_text()) if path.exists() else None
-        return None if result is None or result["invalid"] else result
-
-    def keep(self, kind: str, name: str, session: Session, result: dict[str, Any]) -> None:
-        """``kind`` is cells or searches."""
-        common = {
-            "lever": session.lever,
-            "setting": asdict(session.setting),
-            "pattern": session.pattern,
-            "repeat": session.repeat,
-        }
-        origin = {"revision": self.plan.revision, "machine": self.plan.machine}
-        _write(
-            self.folder / kind / f"{name}.json",
-            common | result | origin | {"measured_at": now()},
-        )
 
 
 class Progress:
@@ -113,7 +61,7 @@ def run_searches(results: Results, sessions: Sequence[Session], make_stack: Make
             good = False
             progress.done(f"{session.name}: {error}")
             continue
-        results.keep("searches", session.name, session, result)
+        results.keep("searches", session.name, session.facts, result)
         good = good and not result["invalid"]
         problems = "".join(f"; INVALID: {reason}" for reason in result["invalid"])
         progress.done(f"{session.name}: {_capacity(result)} users{problems}")
@@ -192,7 +140,7 @@ def _probe(
         hopeless=hopeless,
     )
     arrival = recording.between(loop.lines, stretch.begins, stretch.arrived)
-    found = {"users": users, **window(loop, stretch.starts, stretch.ends)}
+    found = {"users": users, **window(loop.lines, loop.samples, stretch.starts, stretch.ends)}
     summary = recording.summary(arrival)
     found["arrival"] = {name: summary[name] for name in ("sent", "failed", "failures")}
     present = found["window"]["fewest_users"]
@@ -263,9 +211,9 @@ def _run_part(
                 running.enter_context(loop)
             for cell in cells:
                 result = _cell(results.plan, cell, stack, averages, loop)
-                results.keep("cells", cell.name, session, result)
+                results.keep("cells", cell.name, session.facts, result)
                 left.remove(cell)
-                progress.done(f"{cell.name}: {_numbers(result['window'])}")
+                progress.done(f"{cell.name}: {recording.in_words(result['window'])}")
                 good = report_problems(cell, result) and good
     except FAILURES as error:
         for cell in left:
@@ -308,36 +256,11 @@ def _warm(
 
 def report_problems(cell: Cell, result: dict[str, Any]) -> bool:
     """Print why a cell does not count, what it misses and its flags; whether it is good."""
-    problems = [f"INVALID: {reason}" for reason in result["invalid"]]
-    if judge.verdict(result) == "missed":
-        problems += judge.problems(result)
+    problems = judge.complaints(result)
     for problem in [*problems, *result["flags"]]:
         print(f"    {cell.name}: {problem}", flush=True)
     return not problems
 
 
-def _numbers(summary: dict[str, Any]) -> str:
-    times = "no right answer"
-    if summary["p95_ms"] is not None:
-        times = f"p50 {summary['p50_ms']:.3g} ms, p95 {summary['p95_ms']:.3g} ms"
-    return f"{summary['goodput']:,.0f} good answers/s, {times}, {summary['failed']:,} failed"
-
-
 def _capacity(result: dict[str, Any]) -> str:
     return f"{'at least ' if result['censored'] else ''}{result['capacity']:,}"
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(_rounded(content)) + "\n")
-    os.replace(unfinished, path)
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits of each number: no measurement has more, and a kept folder is half as large."""
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value

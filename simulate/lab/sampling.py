@@ -3,20 +3,25 @@
 import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
 
 from lab import replica_metrics
-from lab.stacks import MeasuredStack
+from lab.replica_metrics import Look
+
+TICK = 1.0  # seconds between samples
 
 Sample = Mapping[str, Any]
 
 
-def sample(stack: MeasuredStack, generator: int | None) -> Sample:
-    """One look; ``generator`` is the process id of the load generator."""
-    roots = stack.processes() | {"lab": os.getpid()}
+def sample(processes: Mapping[str, int], look: Callable[[], Look], generator: int | None) -> Sample:
+    """Sample the stack, by its ``processes`` and replicas, and the machine.
+
+    ``generator`` is the process id of the load generator.
+    """
+    roots = {**processes, "lab": os.getpid()}
     if generator:
         roots["generator"] = generator
         workers = psutil.Process(generator).children()
@@ -25,8 +30,13 @@ def sample(stack: MeasuredStack, generator: int | None) -> Sample:
         "time": time.time(),
         "cpu_seconds": cpu_seconds(roots),
         "machine": _machine(),
-        "replicas": stack.look(),
+        "replicas": look(),
     }
+
+
+def between(samples: Sequence[Sample], start: float, end: float) -> list[Sample]:
+    """Those of a stretch, and the ones at its edges."""
+    return [each for each in samples if start - TICK / 2 <= each["time"] <= end + TICK / 2]
 
 
 def cpu_seconds(roots: Mapping[str, int]) -> dict[str, float]:

@@ -5,6 +5,14 @@ PROMISE = (
     "Promised are 1,000 users of any pattern with the default settings, and 10,000 with the edge "
     "cache on: p95 of the right answers at most 250 ms, 99.9 % answered right within 2 s."
 )
+PROMISE_ON_AWS = (
+    "A stack on AWS is as large as its users are planned to need, so any number of users is "
+    "promised p95 of the right answers at most 250 ms, and 99.9 % answered right within 2 s."
+)
+FROM_OUTSIDE = (
+    "the stack was seen from outside alone: its CPU, its connections and which tier of a replica "
+    "answered are not in here; CloudWatch has the first two"
+)
 CAPACITY = (
     "The most users with which p95 of the right answers is at most 250 ms and 99.9 % of all "
     "requests are answered right within 2 s, from the end of the arrival on; with the 95 % "

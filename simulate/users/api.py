@@ -27,7 +27,9 @@ class Client:
     def __init__(self, base_url: str) -> None:
         address = urlsplit(base_url)
         self._base_url = base_url
-        self._http = http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT)
+        https = address.scheme == "https"
+        connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
+        self._http = connect(address.hostname, address.port, timeout=TIMEOUT)
 
     def __enter__(self) -> "Client":
         return self

@@ -63,6 +63,7 @@ class Seconds:
             "users": self._runner.user_count,
             "workers": self._runner.worker_count,
             "cpu_seconds": cpu_seconds + sum(self._cpu_of_workers.values()),
+            "worker_cpu_seconds": dict(self._cpu_of_workers),  # by worker, for itself
         }
         self._ended = now
         each_second.fire(line=line)

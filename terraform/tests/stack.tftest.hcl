@@ -87,6 +87,10 @@ run "gate_before_flask" {
     condition     = length(aws_prometheus_workspace.this) == 0 && length(aws_iam_role.metrics) == 0 && output.metrics_endpoint == null
     error_message = "Nothing is collected unless asked for."
   }
+  assert {
+    condition     = length(aws_ecs_task_definition.experiment) == 0 && length(aws_s3_bucket.experiments) == 0 && output.experiment == null
+    error_message = "Nothing is prepared for experiments unless asked for."
+  }
 }
 
 run "load_generators_answer_on_the_load_balancer" {
@@ -133,6 +137,27 @@ run "a_failing_revision_never_takes_down_the_running_one" {
       floor(service.desired_count * service.deployment_maximum_percent / 100) > service.desired_count
     ])
     error_message = "Old tasks stay until new ones are healthy, and there is room for at least one new task."
+  }
+}
+
+run "experiments_need_no_page_of_locust" {
+  command = plan
+
+  variables {
+    experiments = true
+  }
+
+  assert {
+    condition     = toset(keys(aws_ecs_task_definition.experiment)) == toset(["master", "worker"]) && length(aws_ecs_service.locust_master) == 0
+    error_message = "Tasks are prepared, and none is started."
+  }
+  assert {
+    condition     = contains(keys(local.flows), "locust-locust") && !contains(keys(local.flows), "alb-locust")
+    error_message = "Workers reach their master, and nobody a page."
+  }
+  assert {
+    condition     = length(aws_vpc_security_group_egress_rule.locust) == 1 && length(aws_vpc_security_group_ingress_rule.locust) == 1
+    error_message = "They reach the load balancer."
   }
 }
 

@@ -1,6 +1,8 @@
 """What a client knows of the stack: all locations, and which answers are right."""
 
 import json
+import socket
+import threading
 
 import pytest
 
@@ -30,6 +32,24 @@ def test_a_stack_that_does_not_answer_is_named():
     with Client("http://127.0.0.1:1") as client, pytest.raises(ApiError) as caught:
         client.all_locations()
     assert str(caught.value).startswith("http://127.0.0.1:1 does not answer: ")
+
+
+def test_a_stack_behind_https_is_asked_by_https():
+    received = []
+
+    def listen(listener):
+        connection, _ = listener.accept()
+        with connection:
+            received.append(connection.recv(1))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=listen, args=(listener,))
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(ApiError):
+            client.query("Port Anna")
+        thread.join()
+    assert received == [b"\x16"], "a TLS handshake begins so"
 
 
 def test_a_status_other_than_200_is_named(stack):

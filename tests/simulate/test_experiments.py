@@ -15,7 +15,8 @@ import psutil
 import pytest
 from polling import poll
 
-from lab.measure import halves_apart
+from lab.cell import halves_apart
+from lab.kept import Results
 from lab.plan import (
     DEFAULT,
     LEVERS,
@@ -29,7 +30,7 @@ from lab.plan import (
     sessions,
     shuffle,
 )
-from lab.run import Results, most_users, report_problems
+from lab.run import most_users, report_problems
 
 ROOT = Path(__file__).parents[2]
 EDGE = "edge cache on"
@@ -335,7 +336,7 @@ def test_a_folder_has_one_revision_machine_and_plan(tmp_path):
 
 
 def test_an_invalid_result_is_not_known(tmp_path):
-    results, session = Results(tmp_path, A_PLAN, ""), Session(DEFAULT, "random")
+    results, session = Results(tmp_path, A_PLAN, ""), Session(DEFAULT, "random").facts
     results.keep("cells", "good", session, {"invalid": []})
     results.keep("cells", "bad", session, {"invalid": ["3 wrong answers"]})
     assert results.known("cells", "good")["revision"] == "abc"

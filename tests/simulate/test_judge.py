@@ -82,6 +82,10 @@ def test_counts_may_be_half_a_percent_apart_and_an_open_loop_has_one_worker():
     assert invalid(CELL, processes=2, seconds=10) == ["1 of 2 workers were left"]
 
 
+def test_where_nobody_read_nginx_its_log_is_not_compared():
+    assert invalid(CELL | {"nginx": None}, processes=1, seconds=10) == []
+
+
 def test_only_the_generator_may_not_use_its_core_up():
     assert generator_limits(CELL) == []
 

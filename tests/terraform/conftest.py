@@ -1,12 +1,23 @@
 """Terraform, and one deployment to an emulated AWS from its first apply to its end."""
 
+import json
 import shutil
+import signal
 from types import SimpleNamespace
 
 import pytest
 from emulated_aws import Deployment, EmulatedAws, copy_for_mocks, environment
-from inventory import ZONE, everything, snapshot
+from inventory import ZONE, everything, snapshot, tasks_of_experiments
 from provider import init
+
+RESULTS = {  # of an experiment
+    "plan.json": "{}",
+    "report.html": "<!doctype html>",
+    "report.md": "# Experiments: aws\n\n**kept**: Promised is much.\n\n- kept: 1,000 zipf users\n",
+    "cells/zipf_1000-users.json": json.dumps(
+        {"invalid": [], "phases": {"arrival": {"sent": 100_000}, "window": {"sent": 900_000}}}
+    ),
+}
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +94,19 @@ def life(aws, tmp_path_factory):
         "-var=stop_at=20:00",
         f"-var=hosted_zone_id={zone.rpartition('/')[2]}",
         f"-var=domain_name=weather.{ZONE}",
+        "-var=experiments=true",
     )
     life.after_change = snapshot(aws)
     life.final_state = (deployment.folder / "terraform.tfstate").read_text()
+
+    life.experiment_refused = deployment.experiment("--users", 10_000)
+    aws.set_experiments(vcpu=100, results=RESULTS)
+    life.experiment_folder = tmp_path_factory.mktemp("experiment") / "results"
+    options = ("--pattern", "zipf", "--out", life.experiment_folder)
+    life.experiment = deployment.experiment(*options)
+    life.after_experiment = tasks_of_experiments(aws)
+    life.experiment_ended = deployment.experiment(poll_seconds=60, end=signal.SIGTERM)
+    life.after_end = tasks_of_experiments(aws)[len(life.after_experiment) :]
 
     life.deployment = deployment
     return life

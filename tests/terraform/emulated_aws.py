@@ -27,6 +27,7 @@ provider "aws" {{
   max_retries                 = 1
   skip_credentials_validation = true
   skip_metadata_api_check     = true
+  s3_use_path_style           = true
 }}
 """
 
@@ -63,33 +64,35 @@ def copy_for_mocks(folder):
     return copy
 
 
-def _listens(port):
+def _listens(host, port):
     with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
+        return s.connect_ex((host, port)) == 0
 
 
 class EmulatedAws:
     """moto's server on a free port."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, host="127.0.0.1"):
         [port] = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{host}:{port}"
         self._exit_codes = folder / "exit_codes.json"
         self._actions = folder / "actions"
+        self._experiments = folder / "experiments.json"
         self._log_path = folder / "moto.log"
         self._log = self._log_path.open("w")
-        server = [sys.executable, Path(__file__).with_name("moto_plus.py"), "-p", str(port)]
+        server = [sys.executable, Path(__file__).with_name("moto_plus.py")]
         self._server = subprocess.Popen(
-            server,
+            [*server, "-H", host, "-p", str(port)],
             env=environment(
                 MOTO_EXIT_CODES=str(self._exit_codes),
+                MOTO_EXPERIMENTS=str(self._experiments),
                 MOTO_ACTIONS=str(self._actions),
                 MOTO_ACM_VALIDATION_WAIT="0",  # seconds until a certificate is issued
             ),
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        poll(lambda: self._server.poll() is not None or _listens(port), 60)
+        poll(lambda: self._server.poll() is not None or _listens(host, port), 60)
         assert self._server.poll() is None, f"moto ended: see {self._log.name}"
 
     def close(self):
@@ -109,6 +112,10 @@ class EmulatedAws:
     def set_exit_codes(self, **codes):
         """Exit codes of the containers that are run from now on; all others exit with 0."""
         self._exit_codes.write_text(json.dumps(codes))
+
+    def set_experiments(self, vcpu, results):
+        """Fargate's quota, and what an experiment leaves in S3 from now on: name -> text."""
+        self._experiments.write_text(json.dumps({"vcpu": vcpu, "results": results}))
 
     def stop_stack(self):
         """What the schedules of stop_at do at their time."""
@@ -152,6 +159,7 @@ class Deployment:
     def __init__(self, folder, aws):
         self.folder = copy_configuration(folder)
         (self.folder / "emulator_override.tf").write_text(PROVIDER)
+        (folder / "simulate").symlink_to(ROOT / "simulate")  # experiment.py reads the patterns
         self._environ = environment(
             AWS_ENDPOINT_URL=aws.url,
             TF_VAR_image_tag="v1",
@@ -171,3 +179,21 @@ class Deployment:
 
     def apply(self, *options):
         return self.run("apply", "-auto-approve", "-input=false", *options)
+
+    def experiment(self, *options, poll_seconds=0.1, end=None):
+        """The result of experiment.py; it gets the signal ``end`` when its tasks have started."""
+        printed = self.folder / "experiment.out"
+        with printed.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, self.folder / "experiment.py", *map(str, options)],
+                env=self._environ | {"EXPERIMENT_POLL": str(poll_seconds)},
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        if end:
+            poll(lambda: " start, for " in printed.read_text(), 60)
+            process.send_signal(end)
+        _, errors = process.communicate(timeout=120)
+        result = (process.args, process.returncode, printed.read_text(), errors)
+        return subprocess.CompletedProcess(*result)

@@ -34,6 +34,7 @@ LISTS = [
     ("rds", "describe_db_instances", "DBInstances", "DBInstanceIdentifier"),
     ("rds", "describe_db_parameter_groups", "DBParameterGroups", "DBParameterGroupName"),
     ("rds", "describe_db_subnet_groups", "DBSubnetGroups", "DBSubnetGroupName"),
+    ("s3", "list_buckets", "Buckets", "Name"),
     ("scheduler", "list_schedules", "Schedules", "Name"),
     ("secretsmanager", "list_secrets", "SecretList", "Name"),
     ("servicediscovery", "list_namespaces", "Namespaces", "Id"),
@@ -93,6 +94,13 @@ def snapshot(aws):
         passwords=_passwords(aws),
         workspaces=aws.ask("amp", "list_workspaces")["workspaces"],
     )
+
+
+def tasks_of_experiments(aws):
+    """All tasks that experiment.py has started, the oldest first."""
+    arns = aws.ask("ecs", "list_tasks", cluster="weather")["taskArns"]
+    tasks = aws.ask("ecs", "describe_tasks", cluster="weather", tasks=arns)["tasks"]
+    return [task for task in tasks if task.get("startedBy", "").startswith("aws-")]
 
 
 def _status(aws, definition):

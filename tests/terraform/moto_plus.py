@@ -2,9 +2,10 @@
 
 MOTO_EXIT_CODES names a JSON file, container name -> exit code (null: it never started); containers
 it does not name exit with 0. A service whose new revision has a container that does not is rolled
-back, if its circuit breaker says so; its first deployment just fails. MOTO_ACTIONS names the file
-that gets a line for each request: what it asked for, as IAM names it, and which client it was.
-Written for moto 5.2 and provider 5.100.
+back, if its circuit breaker says so; its first deployment just fails. MOTO_EXPERIMENTS names one
+with Fargate's quota, "vcpu", and with what a task that has EXPERIMENT_RESULTS leaves there,
+"results": name -> text. MOTO_ACTIONS names the file that gets a line for each request: what it
+asked for, as IAM names it, and which client it was. Written for moto 5.2 and provider 5.100.
 """
 
 import functools
@@ -22,6 +23,7 @@ from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.elasticache.models import ElastiCacheBackend
 from moto.elasticache.responses import ElastiCacheResponse
 from moto.rds.models import DBInstance, DBParameterGroup
+from moto.s3.models import s3_backends
 from moto.secretsmanager.models import SecretsManagerBackend
 from moto.server import main
 from moto.servicequotas.models import ServiceQuotasBackend
@@ -107,6 +109,12 @@ def create_service(original, self):
     return answer
 
 
+def experiments():
+    """The quota that is as it is in a new account, and no results, unless the test says so."""
+    file = Path(os.environ.get("MOTO_EXPERIMENTS", ""))
+    return json.loads(file.read_text()) if file.is_file() else {"vcpu": 6.0, "results": {}}
+
+
 # ECS: a task shows one container only, and every exit code is 0.
 def exit_codes():
     file = Path(os.environ.get("MOTO_EXIT_CODES", ""))
@@ -139,6 +147,18 @@ def is_failing(self, service):
 def make_task(original, self, cluster, task_definition, *args, **kwargs):
     original(cluster, task_definition, *args, **kwargs)
     self.containers = list(containers(task_definition))
+    leave_results(self)
+
+
+def leave_results(task):
+    """As the master of an experiment does before it ends."""
+    for override in task.overrides.get("containerOverrides", []):
+        variables = {each["name"]: each["value"] for each in override.get("environment", [])}
+        place = variables.get("EXPERIMENT_RESULTS", "").removeprefix("s3://")
+        bucket, _, folder = place.partition("/")
+        for name, text in experiments()["results"].items() if place else ():
+            backend = s3_backends[task._account_id]["aws"]
+            backend.put_object(bucket, f"{folder}/{name}", text.encode())
 
 
 # ECS: a deployment always works.
@@ -159,9 +179,10 @@ def update_service(original, self):
     return answer
 
 
-# Service Quotas: it knows those of VPC alone, and no defaults. This is what a new account has.
+# Service Quotas: it knows those of VPC alone, and no defaults.
 def get_service_quota(self, service_code, quota_code):
-    return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": 6.0, "QuotaArn": "arn"}
+    quota = {"ServiceCode": service_code, "QuotaCode": quota_code, "QuotaArn": "arn"}
+    return quota | {"Value": experiments()["vcpu"]}
 
 
 ServiceQuotasBackend.get_service_quota = get_service_quota

@@ -9,6 +9,11 @@ from emulated_aws import CONFIGURATION
 from emulated_aws import environment as variables
 from inventory import ZONE, records
 
+from lab.cluster import Experiment
+from lab.plan import Setting
+
+EXPERIMENT = ("experiment-master", "experiment-worker")  # families of task definitions
+
 
 def unwrapped(text):
     """Terraform breaks its messages into lines of 78 characters, with a bar before each."""
@@ -335,6 +340,7 @@ def test_containers_may_do_what_collectors_and_shells_need_and_nothing_else(life
         "nginx": "weather-us-east-1-nginx-task",
         "locust-master": "weather-us-east-1-locust-task",
         "locust-worker": "weather-us-east-1-locust-task",
+        "experiment-master": "weather-us-east-1-experiment",
     }
     assert {family: role for family, role in roles.items() if role} == task_roles
     shell = {
@@ -353,6 +359,84 @@ def test_containers_may_do_what_collectors_and_shells_need_and_nothing_else(life
 def test_without_metrics_no_container_may_call_aws(life):
     assert life.stack.workspaces == []
     assert not any(d.get("taskRoleArn") for d in life.stack.definitions.values())
+
+
+def test_an_experiment_beyond_the_quota_is_refused(life):
+    assert life.experiment_refused.returncode == 1
+    message = "9 tasks of Locust beside a stack of 7 vCPU need 16, but this account may run 6 vCPU"
+    assert message in life.experiment_refused.stderr
+
+
+def test_an_experiment_fetches_its_results_and_says_what_it_cost(life):
+    result = life.experiment
+    assert result.returncode == 0, result.stderr
+    report = life.experiment_folder / "report.html"
+    assert f"kept: 1,000 zipf users\nreport: {report}\ncost: about 0.20 dollars" in result.stdout
+    assert (life.experiment_folder / "cells" / "zipf_1000-users.json").exists()
+
+
+def test_an_experiment_runs_a_master_and_its_workers_and_leaves_none(life):
+    master, *workers = life.after_experiment
+    assert [task["lastStatus"] for task in (master, *workers)] == ["STOPPED"] * 3
+    [override] = master["overrides"]["containerOverrides"]
+    files = "simulate/post/zipf-locations.py,simulate/lab/record_in_cluster.py"
+    assert override["command"][:3] == ["locust", "-f", files]
+    [address] = [
+        detail["value"]
+        for detail in master["attachments"][0]["details"]
+        if detail["name"] == "privateIPv4Address"
+    ]
+    for task in workers:
+        [override] = task["overrides"]["containerOverrides"]
+        assert override["command"] == ["locust", "-f", files.split(",")[0], "--worker"]
+        assert override["environment"] == [{"name": "LOCUST_MASTER_NODE_HOST", "value": address}]
+        assert task["stoppedReason"] == "experiment.py ended"
+
+
+def test_an_experiment_gets_all_variables_that_it_reads(life):
+    [override] = life.after_experiment[0]["overrides"]["containerOverrides"]
+    given = {each["name"]: each["value"] for each in override["environment"]}
+    definition = life.after_change.definitions["experiment-master"]
+    experiment = Experiment.from_env(environment(definition, "locust") | given)
+    assert (experiment.users, experiment.pattern, experiment.workers) == (1000, "zipf", 2)
+    assert experiment.stack.setting == Setting(pool_max=20)
+    machine = experiment.stack.machine
+    assert (machine["region"], machine["database"]) == ("us-east-1", "db.t4g.medium")
+    assert machine["nginx tasks"] == "2 to 4 of 0.5 vCPU, 1 GiB"
+
+
+def test_whoever_ends_an_experiment_leaves_no_task(life):
+    assert life.experiment_ended.returncode == 143
+    stopped = [(task["lastStatus"], task["stoppedReason"]) for task in life.after_end]
+    assert stopped == [("STOPPED", "experiment.py ended")] * 3
+
+
+def test_an_experiments_master_may_leave_results_and_nothing_else(life, aws):
+    roles = {name: life.after_change.definitions[name].get("taskRoleArn") for name in EXPERIMENT}
+    role = "weather-us-east-1-experiment"
+    assert roles["experiment-master"].endswith(f"/{role}")
+    assert not roles["experiment-worker"]
+    policy = aws.ask("iam", "get_role_policy", RoleName=role, PolicyName="results")
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "s3:PutObject"
+    [bucket] = aws.ask("s3", "list_buckets")["Buckets"]
+    assert statement["Resource"] == f"arn:aws:s3:::{bucket['Name']}/results/*"
+
+
+def test_results_are_private_encrypted_and_go_after_90_days(life, aws):
+    [bucket] = aws.ask("s3", "list_buckets")["Buckets"]
+    name = {"Bucket": bucket["Name"]}
+    access = aws.ask("s3", "get_public_access_block", **name)["PublicAccessBlockConfiguration"]
+    assert set(access.values()) == {True}
+    policy = json.loads(aws.ask("s3", "get_bucket_policy", **name)["Policy"])
+    [statement] = policy["Statement"]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    rules = aws.ask("s3", "get_bucket_encryption", **name)["ServerSideEncryptionConfiguration"]
+    [rule] = rules["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    [rule] = aws.ask("s3", "get_bucket_lifecycle_configuration", **name)["Rules"]
+    assert (rule["Status"], rule["Expiration"]["Days"]) == ("Enabled", 90)
 
 
 def test_alarms_and_a_dashboard_are_made_for_an_address(life, aws):

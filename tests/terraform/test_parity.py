@@ -289,6 +289,13 @@ def test_same_load_generators(life, service, family):
     assert container["healthCheck"]["command"] == COMPOSE[service]["healthcheck"]["test"]
 
 
+@pytest.mark.parametrize("family", ["experiment-master", "experiment-worker"])
+def test_experiments_run_in_the_same_containers(life, family):
+    [container] = life.after_change.definitions[family]["containerDefinitions"]
+    assert container["image"].endswith("/weather/simulate:v1")
+    assert_same_hardening(container, COMPOSE["locust-worker"], last_user("simulate"))
+
+
 @pytest.mark.parametrize("service", ["flask", "nginx"])
 def test_same_backlog(ecs, service):
     [control] = ecs[service]["systemControls"]
