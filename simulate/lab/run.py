@@ -32,7 +32,7 @@ from users.api import ApiError
 
 FAILURES = (StackError, ApiError, GeneratorError)  # of one session; the others go on
 RAMP_UP = 2.0  # seconds in which a probe's users come or go; half of it for a quarter of them
-# Users/s that come at most: 17,000 within 2 s made Locust late by 3 s, while half of the cores was idle.
+# Users/s that come at most: 17,000 within 2 s made Locust late by 3 s, half of the cores idle.
 FASTEST = 2500
 SETTLE = 2.0  # seconds, the budget of a request: then all that were sent before are answered
 # Of a probe's users, who are there when the others come to a stack that was overloaded: it stays
