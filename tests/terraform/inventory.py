@@ -63,9 +63,9 @@ def records(aws):
         (record["Name"], record["Type"])
         for zone in zones
         if zone["Name"] == f"{ZONE}."
-        for record in aws.ask(
-            "route53", "list_resource_record_sets", HostedZoneId=zone["Id"]
-        )["ResourceRecordSets"]
+        for record in aws.ask("route53", "list_resource_record_sets", HostedZoneId=zone["Id"])[
+            "ResourceRecordSets"
+        ]
     }
 
 

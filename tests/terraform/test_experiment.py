@@ -22,6 +22,7 @@ STACK = {
     "results": "s3://bucket/results",
     "vcpu": 4,
 }
+OUTPUT = json.dumps(STACK)
 MASTER = "arn:1-1"
 TERRAFORM = """#!/bin/sh
 printf '%s\\n' "$OUTPUT"
@@ -87,7 +88,7 @@ def start(tmp_path):
         (tmp_path / name).chmod(0o755)
     calls = tmp_path / "calls"
 
-    def run(*options, looks=(), end=None, output=json.dumps(STACK), **variables):
+    def run(*options, looks=(), end=None, output=OUTPUT, **variables):
         (tmp_path / "looks").write_text("".join(f"{line}\n" for line in looks))
         environ = {
             "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
