@@ -213,10 +213,33 @@ def test_how_many_users_a_lever_carries(row):
     assert_says(row[4], sum(results.demands(knee).values()))
 
 
+@pytest.mark.parametrize("row", table("lever"), ids=lambda row: row[0])
+def test_how_many_users_a_lever_carries_in_containers(row):
+    measured = kept("compose").capacities.get(row[0], {}).get("random")
+    users = [measured.users] if measured else []
+    assert ("at least" in row[5]) == any(found.at_least for found in users)
+    values = [
+        value
+        for found in users
+        for value in ((found.mean,) if found.at_least else (found.mean, found.low, found.high))
+    ]
+    assert_says(row[5], *values)
+
+
+def test_the_default_settings_carry_other_patterns():
+    said = sentence(r"the default settings carry as many: (\S+, \S+ and \S+)\. With")
+    found = kept("capacity").capacities["default settings"]
+    assert_says(said, *(found[pattern].users.mean for pattern in ("fixed", "weighted", "zipf")))
+
+
 def test_the_searches_that_the_table_rests_on():
     said = sentence(r"; (\S+|\S+ to \S+) searches for each row")
-    number = Counter(search["lever"] for search in kept("capacity").valid_searches)
+    searches = kept("capacity").valid_searches
+    number = Counter((search["lever"], search["pattern"]) for search in searches)
     assert_says(said, *sorted({min(number.values()), max(number.values())}))
+    said = sentence(r"In containers: the same machine, (\S+) searches")
+    searches = kept("compose").valid_searches
+    assert_says(said, *set(Counter(search["lever"] for search in searches).values()))
 
 
 BOTTLENECKS = {  # before, after
