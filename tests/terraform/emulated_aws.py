@@ -153,6 +153,16 @@ class EmulatedAws:
             return getattr(client, operation)(**arguments)
 
 
+def _cli_of(aws, folder):
+    """A folder with an AWS CLI for the emulator: RDS does not take AWS_ENDPOINT_URL."""
+    cli = folder / "bin" / "aws"
+    cli.parent.mkdir()
+    real = shutil.which("aws", path=environment()["PATH"])
+    cli.write_text(f'#!/bin/sh\nexec {real} --endpoint-url {aws.url} "$@"\n')
+    cli.chmod(0o755)
+    return cli.parent
+
+
 class Deployment:
     """A copy of the configuration with its state, applied to an EmulatedAws."""
 
@@ -161,6 +171,7 @@ class Deployment:
         (self.folder / "emulator_override.tf").write_text(PROVIDER)
         (folder / "simulate").symlink_to(ROOT / "simulate")  # experiment.py reads the patterns
         self._environ = environment(
+            PATH=f"{_cli_of(aws, folder)}{os.pathsep}{environment()['PATH']}",
             AWS_ENDPOINT_URL=aws.url,
             TF_VAR_image_tag="v1",
             TF_VAR_ingress_cidrs='["203.0.113.7/32"]',

@@ -423,7 +423,7 @@ def test_an_experiments_master_may_leave_results_and_nothing_else(life, aws):
     assert statement["Resource"] == f"arn:aws:s3:::{bucket['Name']}/results/*"
 
 
-def test_results_are_private_encrypted_and_go_after_90_days(life, aws):
+def test_results_are_private_and_encrypted(life, aws):
     [bucket] = aws.ask("s3", "list_buckets")["Buckets"]
     name = {"Bucket": bucket["Name"]}
     access = aws.ask("s3", "get_public_access_block", **name)["PublicAccessBlockConfiguration"]
@@ -435,8 +435,6 @@ def test_results_are_private_encrypted_and_go_after_90_days(life, aws):
     rules = aws.ask("s3", "get_bucket_encryption", **name)["ServerSideEncryptionConfiguration"]
     [rule] = rules["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
-    [rule] = aws.ask("s3", "get_bucket_lifecycle_configuration", **name)["Rules"]
-    assert (rule["Status"], rule["Expiration"]["Days"]) == ("Enabled", 90)
 
 
 def test_alarms_and_a_dashboard_are_made_for_an_address(life, aws):
@@ -466,6 +464,8 @@ def test_the_state_is_kept_in_a_bucket_as_readme_says(aws, terraform, tmp_path):
     assert state["Key"] == "weather/terraform.tfstate"
     with aws.client("s3") as s3:
         kept = s3.head_object(Bucket=bucket, Key=state["Key"])
+        s3.delete_object(Bucket=bucket, Key=state["Key"])
+        s3.delete_bucket(Bucket=bucket)
     assert kept["ServerSideEncryption"] == "AES256"
 
 

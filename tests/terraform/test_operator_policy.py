@@ -79,9 +79,6 @@ ACTIONS = {
         "s3:CreateBucket s3:DeleteBucket s3:PutBucketTagging s3:ListBucket s3:ListBucketVersions"
         " s3:GetObject s3:DeleteObject"
     ),
-    "aws_s3_bucket_lifecycle_configuration": (
-        "s3:PutLifecycleConfiguration s3:GetLifecycleConfiguration"
-    ),
     "aws_s3_bucket_policy": "s3:PutBucketPolicy s3:DeleteBucketPolicy",
     "aws_s3_bucket_public_access_block": "s3:PutBucketPublicAccessBlock",
     "aws_s3_bucket_server_side_encryption_configuration": "s3:PutEncryptionConfiguration",
