@@ -315,7 +315,7 @@ def number(text):
 def test_before_any_load_a_link_leads_to_the_stack(page, stack, open_window):
     window = open_window(page.url)
     window.get_by_role("link", name="Stack").click()
-    poll(lambda: figures(window)["Averages per second"] == "0")
+    poll(lambda: figures(window).get("Averages per second") == "0")
     assert figures(window)["Replicas"] == "3 of 3 up"
     assert list(rows(window, "Replicas")) == [replica.name for replica in stack.replicas]
 
