@@ -1,10 +1,12 @@
 """Measures how load, start, lookup, memory and disk grow with the table: 1 million rows to SCALE.
 
-The tables follow each other on one server, the small ones first, so that ratios are of one run.
+The tables follow each other on one server, the small ones first, so that ratios are of one run. The
+last one is loaded and asked on a machine that has too little memory for it.
 """
 
 import argparse
 import json
+import mmap
 import os
 import random
 import shutil
@@ -39,6 +41,7 @@ REPEATS = 3
 STARTS = 5
 LOOKUPS = 2_000
 PLANS = 20
+SCARCE = 4 * 2**30  # bytes of memory that the last table has; 100 million rows take 14 GB on disk
 DISK_PER_ROW = 200  # bytes at most while the indexes are built, sorted files included
 DISK_BESIDE = 10 * 2**30  # bytes of WAL at most (max_wal_size and what is being written)
 BILLION = 10**9
@@ -46,6 +49,13 @@ PREDICTED = ("disk_gb", "ready_s", "full_gate_s", "warm_p50_us")
 GATE, POPULATOR = "data-query/query_db.py", "data-populator/populate_db.py"
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
+HOLD_MEMORY = """
+import mmap, sys
+memory = mmap.mmap(-1, int(sys.argv[1]))
+memory[::mmap.PAGESIZE] = bytes([1]) * len(range(0, len(memory), mmap.PAGESIZE))
+print(flush=True)
+sys.stdin.read()
+"""
 SIZES = """
 SELECT pg_relation_size('weather_data'), pg_relation_size('weather_data_pkey'),
        pg_relation_size('weather_data_location_temperature')
@@ -65,7 +75,9 @@ SELECT avg(temperature) FROM weather_data WHERE location = %s
 """
 
 
-def measure_table(server: Server, rows: int, repeats: int = 1) -> dict[str, object]:
+def measure_table(
+    server: Server, rows: int, repeats: int = 1, lookups: int = LOOKUPS
+) -> dict[str, object]:
     """Load an empty database, start again, and ask; the last one stays as it is then."""
     loads = []
     for _ in range(repeats):
@@ -83,10 +95,11 @@ def measure_table(server: Server, rows: int, repeats: int = 1) -> dict[str, obje
         "wal_bytes_per_row": (after[0] - before[0]) / rows,
         "checkpoints_by_wal": after[1] - before[1],
         **_left_behind(server, rows),
+        **measure_checkpoint(server),
         "full_gate_s": _run(server, GATE, rows, "--full"),
         "gate_s": _median_start(server, GATE, rows),
         "populator_start_s": _median_start(server, POPULATOR, rows),
-        **measure_lookups(server),
+        **measure_lookups(server, lookups),
     }
 
 
@@ -103,10 +116,35 @@ def _left_behind(server: Server, rows: int) -> dict[str, float]:
     }
 
 
-def measure_lookups(server: Server) -> dict[str, object]:
+def measure_checkpoint(server: Server) -> dict[str, float]:
+    """Microseconds of averages before and beside the checkpoint of what a load left in memory.
+
+    It writes as fast as it can; those that time or the WAL start spread what they write.
+    """
+    chosen = _choose(server, LOOKUPS)
+    _lookup_times(server, chosen)
+    quiet, beside, seconds = _lookup_times(server, chosen), [], []
+
+    def checkpoint() -> None:
+        started = time.monotonic()
+        server.execute("CHECKPOINT")
+        seconds.append(time.monotonic() - started)
+
+    writer = threading.Thread(target=checkpoint)
+    writer.start()
+    while writer.is_alive():
+        beside += _lookup_times(server, random.choices(chosen, k=100))
+    writer.join()
+    return {
+        "before_checkpoint_p99_us": _p99(quiet),
+        "beside_checkpoint_p99_us": _p99(beside),
+        "checkpoint_s": seconds[0],
+    }
+
+
+def measure_lookups(server: Server, lookups: int = LOOKUPS) -> dict[str, object]:
     """Microseconds of averages through the application's pool: cold (as root), then warm."""
-    locations = [row[0] for row in _rows(server, "SELECT location FROM weather_locations")]
-    chosen = random.Random(1).sample(locations, min(LOOKUPS, len(locations)))
+    chosen = _choose(server, lookups)
     is_cold = os.access(DROP_CACHES, os.W_OK)
     if is_cold:
         server.restart()
@@ -119,7 +157,7 @@ def measure_lookups(server: Server) -> dict[str, object]:
         _row(server, EXPLAIN, location)[0][0]["Plan"]["Plans"][0] for location in chosen[:PLANS]
     ]
     return {
-        "locations": len(locations),
+        "locations": _row(server, "SELECT count(*) FROM weather_locations")[0],
         "rows_per_location": _row(server, "SELECT avg(records)::float FROM weather_locations")[0],
         "ping_p50_us": statistics.median(_times(server, [queries.ping] * LOOKUPS)),
         "warm_p50_us": statistics.median(warm),
@@ -134,10 +172,33 @@ def measure_lookups(server: Server) -> dict[str, object]:
     }
 
 
+def _choose(server: Server, number: int) -> list[str]:
+    """Locations in a random order, the same in each run; all if there are no more."""
+    locations = [row[0] for row in _rows(server, "SELECT location FROM weather_locations")]
+    return random.Random(1).sample(locations, min(number, len(locations)))
+
+
 def measure_growth(server: Server, rows: int) -> float:
     """Seconds until STEP more rows are ready, the median of several such loads."""
     totals = [rows + number * STEP for number in range(1, REPEATS + 1)]
     return statistics.median(populate(server, total)["seconds"] for total in totals)
+
+
+@contextmanager
+def memory_left(size: int) -> Iterator[None]:
+    """Hold the machine's memory but for ``size`` bytes, in which files are cached, too.
+
+    What is held would go to swap space where there is some.
+    """
+    held = max(mmap.PAGESIZE, psutil.virtual_memory().available - size)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_MEMORY, str(held)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        holder.stdout.readline()
+        yield
+        holder.stdin.close()
 
 
 def promise_more_locations(server: Server) -> None:
@@ -165,6 +226,11 @@ def measure(server: Server, largest: int) -> dict[str, dict[str, object]]:
             table["growth_s"] = measure_growth(server, rows)
         tables[f"{rows // 10**6} million"] = table
         _tell(tables)
+    server.reset()  # its files leave the memory that is taken now
+    with memory_left(SCARCE):
+        name = f"{largest // 10**6} million, {SCARCE >> 30} GB of memory"
+        tables[name] = measure_table(server, largest, lookups=largest)
+    _tell(tables)
     if largest == UNIT:
         server.reset()
         promise_more_locations(server)
@@ -269,11 +335,6 @@ def _times(server: Server, asked: Sequence[Callable[[Connection], object]]) -> l
         database.read(query, deadline_from_now())
         times.append((time.perf_counter() - started) * 1e6)
     return times
-
-
-def _scan(server: Server, location: str) -> dict[str, object]:
-    """The plan's node that reads the location's rows."""
-    return _row(server, EXPLAIN, location)[0][0]["Plan"]["Plans"][0]
 
 
 def _p99(values: Sequence[float]) -> float:

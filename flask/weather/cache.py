@@ -15,7 +15,7 @@ from weather import metrics
 from weather.queries import Average
 from weather.redis_client import RedisClient, RedisDownError
 from weather.settings import Settings
-from weather.waiting import Breaker, UnavailableError
+from weather.waiting import Breaker, UnavailableError, deadline_from_now
 
 PREFIX = "weather:avg:1:"  # 1 is the version of the value's format
 JITTER = 0.1  # an answer's life is 0.9 to 1 x CACHE_EXPIRY: answers of one burst end apart
@@ -127,7 +127,7 @@ class Cache:
         if self._redis is None:
             return "off"
         try:
-            self._redis.execute("PING")
+            self._redis.execute("PING", deadline=deadline_from_now())
         except (RedisDownError, redis.ResponseError):
             return "down"
         return "up"
@@ -135,7 +135,7 @@ class Cache:
     def _look_up(self, location: str, deadline: float, compute: Compute) -> tuple[Answer, str]:
         """The answer that Redis has, or else a new one: two commands to Redis at most."""
         try:
-            answer, tier = self._read(location), "redis"
+            answer, tier = self._read(location, deadline), "redis"
         except RedisDownError:
             answer, tier = self._memory.get(location), "memory"
             if not answer or answer.expires <= time.time():
@@ -167,7 +167,7 @@ class Cache:
 
     def _compute_and_keep(self, location: str, deadline: float, compute: Compute) -> Answer:
         answer = self._compute(location, deadline, compute)
-        self._write(location, answer)
+        self._write(location, answer, deadline)
         self._remember(location, answer)
         return answer
 
@@ -191,10 +191,10 @@ class Cache:
             self._memory.pop(next(iter(self._memory)))
         self._memory[location] = answer
 
-    def _read(self, location: str) -> Answer | None:
+    def _read(self, location: str, deadline: float) -> Answer | None:
         """What Redis has; None if it has nothing, or a value that is not one of ours."""
         try:
-            value = self._redis.execute("GET", PREFIX + location)
+            value = self._redis.execute("GET", PREFIX + location, deadline=deadline)
         except redis.ResponseError:  # a key of another type
             return None
         return None if value is None else self._parse(value)
@@ -215,7 +215,7 @@ class Cache:
             return None
         return Answer(Average(temperature, records), expires)
 
-    def _write(self, location: str, answer: Answer) -> None:
+    def _write(self, location: str, answer: Answer, deadline: float) -> None:
         """Give Redis an answer; a failure costs only speed."""
         remaining_ms = int((answer.expires - time.time()) * 1000)
         if remaining_ms <= 0:
@@ -223,6 +223,7 @@ class Cache:
         (temperature, records), expires = answer
         value = {"average_temperature": temperature, "records": records, "expires": expires}
         try:
-            self._redis.execute("SET", PREFIX + location, json.dumps(value), "PX", remaining_ms)
+            command = ("SET", PREFIX + location, json.dumps(value), "PX", remaining_ms)
+            self._redis.execute(*command, deadline=deadline)
         except (RedisDownError, redis.ResponseError):
             return

@@ -14,7 +14,7 @@ from psycopg2 import extensions
 from weather import metrics
 from weather.connect import Connection, connect, first_line
 from weather.settings import Settings
-from weather.waiting import Breaker, UnavailableError, deadline_from_now
+from weather.waiting import Breaker, UnavailableError, WaitingLine, deadline_from_now
 
 CONNECT_PAUSE = 0.5  # seconds without a new attempt after PostgreSQL refused a connection
 IDLE_LIMIT = 60.0  # seconds until an idle connection above POOL_MINCONN is closed
@@ -58,7 +58,8 @@ class Pool:
         self._open = open_connection
         self._minconn = minconn
         self._maxconn = maxconn
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._line = WaitingLine(self._lock)
         self._idle: deque[Connection] = deque()  # the most recently used is at the right end
         self.size = 0  # idle, in use and being opened
         self.waiting = 0  # requests
@@ -90,7 +91,7 @@ class Pool:
                 surplus = self._idle.popleft() if has_surplus else None
             if surplus:
                 self.size -= 1
-            self._changed.notify()
+            self._line.call_next()
         if surplus:
             surplus.close()
 
@@ -99,7 +100,7 @@ class Pool:
         with self._changing():
             idle, self._idle = self._idle, deque()
             self.size -= len(idle)
-            self._changed.notify_all()
+            self._line.call_all()
         for connection in idle:
             connection.close()
 
@@ -111,7 +112,7 @@ class Pool:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        with self._changed:
+        with self._lock:
             try:
                 yield
             finally:
@@ -143,7 +144,7 @@ class Pool:
                     raise UnavailableError(message, "pool")
                 self.waiting += 1
                 self._report()
-                self._changed.wait(deadline - monotonic())
+                self._line.wait(deadline)
                 self.waiting -= 1
                 is_my_turn = True
 
@@ -154,7 +155,7 @@ class Pool:
         except BaseException as error:
             with self._changing():
                 self.size -= 1
-                self._changed.notify_all()  # nobody needs to wait for this place any more
+                self._line.call_all()  # nobody needs to wait for this place any more
             if not isinstance(error, (psycopg2.Error, TimeoutError)):
                 raise
             self._breaker.failed()

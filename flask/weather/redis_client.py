@@ -13,7 +13,7 @@ from redis.retry import Retry
 from weather import metrics
 from weather.resolve import resolve
 from weather.settings import Settings
-from weather.waiting import Breaker
+from weather.waiting import Breaker, WaitingLine
 
 TIMEOUT = 0.25  # seconds to connect, and to wait for an answer; a healthy Redis needs 1 ms
 # Seconds. A time limit that ends this late tells of this process, which had no CPU, not of Redis.
@@ -70,17 +70,36 @@ class RedisClient:
         }
         self._connection_class = TlsConnection if settings.redis_ssl else Connection
         self._breaker = Breaker(PAUSE)
-        self._places = threading.Semaphore(CONNECTIONS)
+        self._lock = threading.Lock()
+        self._line = WaitingLine(self._lock)
+        self._places = CONNECTIONS  # that are free
         self._idle: list[Connection] = []
         self._told_refusal = False
 
-    def execute(self, *command: str | int) -> Any:
+    def execute(self, *command: str | int, deadline: float) -> Any:
         """Send one command on one of CONNECTIONS; return the answer, as bytes, int or None.
 
-        Raises RedisDownError, or redis.ResponseError where Redis answers with an error.
+        Raises RedisDownError, also where none comes free by the deadline, in seconds of
+        time.monotonic(), or redis.ResponseError where Redis answers with an error.
         """
-        with self._places:
+        self._enter(deadline)
+        try:
             return self._execute(command)
+        finally:
+            self._leave()
+
+    def _enter(self, deadline: float) -> None:
+        with self._lock:
+            if self._places:
+                self._places -= 1
+            elif not self._line.wait(deadline):
+                raise RedisDownError("all connections to Redis are in use")
+
+    def _leave(self) -> None:
+        """The place goes to who is next in the line."""
+        with self._lock:
+            if not self._line.call_next():
+                self._places += 1
 
     def _execute(self, command: tuple[str | int, ...]) -> Any:
         if not self._breaker.allows():

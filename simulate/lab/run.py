@@ -133,11 +133,9 @@ def _probe(
 
     if overloaded and loop.users > RESTED * users:
         loop.move(round(RESTED * users), RAMP_UP / 2, REST)
-    moved = abs(users - loop.users)
-    ramp_up = RAMP_UP / 2 if moved <= (1 - RESTED) * users else RAMP_UP
     stretch = loop.hold(
         users,
-        ramp_up=max(ramp_up, moved / FASTEST),
+        ramp_up=_ramp_up(loop.users, users),
         settle=SETTLE,
         warm_up=0,
         seconds=plan.seconds,
@@ -157,6 +155,13 @@ def _probe(
     if found["holds"]:
         return found, Outcome.HOLDS
     return found, Outcome.GENERATOR if limits else Outcome.MISSED
+
+
+def _ramp_up(present: int, users: int) -> float:
+    """Seconds in which the users that are present become so many."""
+    moved = abs(users - present)
+    seconds = RAMP_UP / 2 if moved <= (1 - RESTED) * users else RAMP_UP
+    return max(seconds, moved / FASTEST)
 
 
 def _begin(results: Results, session: Session) -> tuple[int, float]:

@@ -23,6 +23,7 @@ from weather.factory import create_app
 from weather.pool import Pool
 from weather.queries import Average
 from weather.redis_client import RedisClient, RedisDownError
+from weather.waiting import deadline_from_now
 
 NAME = re.compile(r"weather(_[a-z]+)+")
 GAUGE_UNITS = ("_connections", "_requests", "_info", "_open")
@@ -169,14 +170,14 @@ def test_redis_errors_and_the_breaker(settings, valkey, monkeypatch):
     monkeypatch.setattr("weather.redis_client.PAUSE", 0)  # seconds
     redis = RedisClient(settings)
     counted = Counted()
-    redis.execute("PING")
+    redis.execute("PING", deadline=deadline_from_now())
     valkey.kill()
     with pytest.raises(RedisDownError):
-        redis.execute("PING")
+        redis.execute("PING", deadline=deadline_from_now())
     assert counted("weather_redis_errors_total") == 1
     assert gauge("weather_redis_breaker_open") == 1
     valkey.start()
-    redis.execute("PING")
+    redis.execute("PING", deadline=deadline_from_now())
     assert counted("weather_redis_errors_total") == 1
     assert gauge("weather_redis_breaker_open") == 0
 

@@ -107,6 +107,26 @@ def test_a_waiting_thread_gets_the_connection_that_comes_back(postgres, pool):
         pool.release(connection)
 
 
+def test_the_request_with_the_least_time_left_is_next(postgres, pool):
+    """Whoever came first: after a stall all are in time."""
+    taken = [pool.acquire(deadline()) for _ in range(3)]
+    order = []
+
+    def take(seconds):
+        connection = pool.acquire(deadline(seconds))
+        order.append(seconds)
+        pool.release(connection)
+
+    with ThreadPoolExecutor() as threads:
+        for number, seconds in enumerate((30, 10, 20), 1):
+            threads.submit(take, seconds)
+            poll(lambda number=number: pool.waiting == number)
+        pool.release(taken.pop())
+    assert order == [10, 20, 30]
+    for connection in taken:
+        pool.release(connection)
+
+
 def test_never_more_than_maxconn_under_load(postgres, settings):
     no_sessions(postgres)
     most = 0

@@ -110,7 +110,7 @@ def test_each_address_of_a_name_is_tried(resolver, postgres, valkey, named):
     connection = connect(named, deadline())
     assert (connection.info.host, connection.info.status) == (NAME, 0)
     connection.close()
-    assert RedisClient(named).execute("PING")
+    assert RedisClient(named).execute("PING", deadline=deadline())
 
 
 def test_a_name_without_an_address(resolver, named):
@@ -119,18 +119,18 @@ def test_a_name_without_an_address(resolver, named):
     with pytest.raises(psycopg2.OperationalError, match=f'"{NAME}" to address: Name or service'):
         connect(named, deadline())
     with pytest.raises(RedisDownError, match="Name or service not known"):
-        RedisClient(named).execute("PING")
+        RedisClient(named).execute("PING", deadline=deadline())
 
 
 def test_redis_is_down_while_its_name_is_looked_up(resolver, named, valkey):
     redis = RedisClient(named)
     with pytest.raises(RedisDownError):
-        redis.execute("PING")
+        redis.execute("PING", deadline=deadline())
     resolver.answers.set()
 
     def is_up():
         try:
-            return redis.execute("PING")
+            return redis.execute("PING", deadline=deadline())
         except RedisDownError:
             return False
 
@@ -175,7 +175,7 @@ def test_the_certificate_of_redis_is_checked_against_the_name(
         dataclasses.replace(settings, redis_host=host, redis_port=tls_port, redis_ssl=True)
     )
     if is_trusted:
-        assert redis.execute("PING") == b"OK"
+        assert redis.execute("PING", deadline=deadline()) == b"OK"
     else:
         with pytest.raises(RedisDownError, match="certificate"):
-            redis.execute("PING")
+            redis.execute("PING", deadline=deadline())

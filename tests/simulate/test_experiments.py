@@ -30,7 +30,8 @@ from lab.plan import (
     sessions,
     shuffle,
 )
-from lab.run import most_users, report_problems
+from lab.run import FASTEST, _begin, _ramp_up, most_users, report_problems
+from lab.search import FIRST_PROBE, GROWTH
 
 ROOT = Path(__file__).parents[2]
 EDGE = "edge cache on"
@@ -341,6 +342,40 @@ def test_an_invalid_result_is_not_known(tmp_path):
     results.keep("cells", "bad", session, {"invalid": ["3 wrong answers"]})
     assert results.known("cells", "good")["revision"] == "abc"
     assert results.known("cells", "bad") is results.known("cells", "none") is None
+
+
+def test_a_search_begins_where_an_earlier_one_ended(tmp_path, monkeypatch):
+    """Of the same pattern, of another one, of the kept run; else from far below."""
+    here, kept = tmp_path / "here", tmp_path / "kept"
+    monkeypatch.setattr("lab.run.KEPT", kept)
+    results = Results(here, A_PLAN, "")
+
+    def begin(pattern="random", repeat=3):
+        return _begin(results, Session(EDGE, pattern, repeat))
+
+    def keep(folder, pattern, capacity, repeat=1):
+        session = Session(EDGE, pattern, repeat)
+        found = {"invalid": [], "capacity": capacity}
+        Results(folder, A_PLAN, "").keep("searches", session.name, session.facts, found)
+
+    assert begin() == (FIRST_PROBE, GROWTH)
+    keep(kept, "random", 8000)
+    assert begin() == (8000, 1.3)
+    keep(here, "zipf", 5000)
+    assert begin() == (5000, 1.3)
+    keep(here, "random", 6000)
+    keep(here, "random", 6200, repeat=2)
+    assert begin() == (6100, 1.1)
+    keep(here, "fixed", 0)  # not even the fewest held: it says nothing of where to look
+    assert begin("fixed") == (round((5000 + 6000 + 6200) / 3), 1.3)
+
+
+@pytest.mark.parametrize(
+    ("present", "users", "seconds"),
+    [(0, 4000, 2), (3000, 4000, 1), (2900, 4000, 2), (6000, 4000, 2), (0, 8 * FASTEST, 8)],
+)
+def test_users_come_and_go_as_fast_as_the_generator_can(present, users, seconds):
+    assert _ramp_up(present, users) == seconds
 
 
 def test_a_missed_service_level_fails_the_run_and_is_said(capsys):
