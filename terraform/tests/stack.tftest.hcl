@@ -84,7 +84,7 @@ run "gate_before_flask" {
     error_message = "Load generators are off unless asked for."
   }
   assert {
-    condition     = length(aws_prometheus_workspace.this) == 0 && length(aws_iam_role.metrics) == 0 && output.metrics_endpoint == null
+    condition     = length(aws_prometheus_workspace.this) == 0 && length(aws_iam_role.task) == 0 && output.metrics_endpoint == null
     error_message = "Nothing is collected unless asked for."
   }
   assert {
