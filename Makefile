@@ -93,7 +93,7 @@ soak: .venv/.tests ## ten minutes of random faults
 	.venv/bin/python -m pytest tests/faults -m soak -o faulthandler_timeout=900
 
 .PHONY: benchmark-load
-benchmark-load: .venv/.local .venv/.simulate ## measure the load against pgbench -i and a server-side COPY (11 minutes; SCALE=1: 100 million rows, 15 minutes)
+benchmark-load: .venv/.local .venv/.simulate ## measure the load against pgbench -i and a server-side COPY (11 minutes; SCALE=1: 100 million rows, 10 minutes)
 	$(SET_PYTHONPATH) .venv/bin/python $(if $(SCALE),benchmarks/scale.py $(SCALE),benchmarks/load.py)
 
 .PHONY: benchmark-client

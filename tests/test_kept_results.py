@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from scale import project
 
 from lab import results
 from populator.rows import Generator, Segment, draw_cities
@@ -122,20 +123,67 @@ def test_loading_other_sizes():
     ]
     said = sentence(r"are copied at (.+?) million rows/s; 100,000 rows at (\S+),")
     assert_says(said, *rates)
-    said = sentence(r"copying (\S+ and \S+) million rows/s", "data-populator/README.md")
-    assert_says(said, *rates[1:3])
+
+
+def test_the_populators_memory():
+    peaks = [spread["max"] for name, spread in summary("load").items() if "peak_mb" in name]
+    assert_says(sentence(r"needs (\S+) MB at most"), max(peaks))
+
+
+@cache
+def scale():
+    """What was measured of each table, in the order of the columns."""
+    return json.loads((ROOT / "benchmarks/results/scale-1.json").read_text())["tables"]
+
+
+SIZES = ("table_bytes_per_row", "primary_key_bytes_per_row", "covering_index_bytes_per_row")
+SCALE = {  # the keys of each row of the table, and their unit
+    "copied, million rows/s": (1e6, "copied_rows_per_second"),
+    "ready to serve, s": (1, "ready_s"),
+    "a million rows more, s": (1, "growth_s"),
+    "memory of the populator, MB": (1, "populator_mb"),
+    "memory of the server's processes, MB": (1, "server_mb"),
+    "WAL of the load, bytes a row": (1, "wal_bytes_per_row"),
+    "data-query after a load, s": (1, "full_gate_s"),
+    "data-query at a later start, s": (1, "gate_s"),
+    "data-populator at a later start, s": (1, "populator_start_s"),
+    "rows of a location": (1, "rows_per_location"),
+    "lookup, warm: p50, p99, us": (1, "warm_p50_us", "warm_p99_us"),
+    "lookup, cold: p50, p99, ms": (1000, "cold_p50_us", "cold_p99_us"),
+    "p99 before a checkpoint, us": (1, "before_checkpoint_p99_us"),
+    "p99 beside a checkpoint, us": (1, "beside_checkpoint_p99_us"),
+}
 
 
 @pytest.mark.parametrize(
-    ("path", "pattern"),
-    [
-        ("README.md", r"needs (\S+) MB at most"),
-        ("data-populator/README.md", r"at most (\S+) MB of memory"),
-    ],
+    "row", table("rows in the table", "data-populator/README.md"), ids=lambda row: row[0][:25]
 )
-def test_the_populators_memory(path, pattern):
-    peaks = [spread["max"] for name, spread in summary("load").items() if "peak_mb" in name]
-    assert_says(sentence(pattern, path), max(peaks))
+def test_how_it_scales(row):
+    tables = list(scale().values())
+    assert len(row) == 1 + len(tables)
+    for text, measured in zip(row[1:], tables, strict=True):
+        if row[0] == "on disk, bytes a row":
+            values = [sum(measured[name] for name in SIZES)] if SIZES[0] in measured else []
+        else:
+            unit, *names = SCALE[row[0]]
+            values = [measured[name] / unit for name in names if measured.get(name) is not None]
+        assert_says(text, *values)
+
+
+def test_a_scale_that_was_computed_and_measured():
+    small, large = list(scale().values())[1:3]
+    predicted = project(small, large["rows"])
+    names = ("ready_s", "full_gate_s", "warm_p50_us")
+    said = sentence(
+        r"would take (\S+) s to load, (\S+) s to check and (\S+) us for a lookup;"
+        r" measured were ([^.]+)\.",
+        "data-populator/README.md",
+    )
+    assert_says(said, *(predicted[name] for name in names), *(large[name] for name in names))
+    said = sentence(r"rows takes (\S+) times what ten loads", "data-populator/README.md")
+    assert_says(said, large["ready_s"] / small["ready_s"] / 10)
+    said = sentence(r"in (\d+) checkpoints, after", "data-populator/README.md")
+    assert_says(said, large["checkpoints_by_wal"])
 
 
 ANSWERING = {

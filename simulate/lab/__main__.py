@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--quick", action="store_true", help="a coarse capacity of every lever, in about 20 minutes"
+        "--quick", action="store_true", help="a coarse capacity of every lever, in 7 minutes"
     )
     what.add_argument(
         "--cells", type=_count, nargs="+", metavar="USERS", help="measure at these numbers of users"
