@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -45,6 +45,11 @@ SCARCE = 4 * 2**30  # bytes of memory that the last table has; 100 million rows 
 DISK_PER_ROW = 200  # bytes at most while the indexes are built, sorted files included
 DISK_BESIDE = 10 * 2**30  # bytes of WAL at most (max_wal_size and what is being written)
 BILLION = 10**9
+BYTES_PER_ROW = (
+    "table_bytes_per_row",
+    "primary_key_bytes_per_row",
+    "covering_index_bytes_per_row",
+)
 PREDICTED = ("disk_gb", "ready_s", "full_gate_s", "warm_p50_us")
 GATE, POPULATOR = "data-query/query_db.py", "data-populator/populate_db.py"
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -105,12 +110,10 @@ def measure_table(
 
 def _left_behind(server: Server, rows: int) -> dict[str, float]:
     """Bytes on disk, and what is left for autovacuum to do."""
-    table, primary_key, covering_index = _row(server, SIZES)
+    sizes = _row(server, SIZES)
     unfrozen, inserted = _row(server, LEFT_TO_VACUUM)
     return {
-        "table_bytes_per_row": table / rows,
-        "primary_key_bytes_per_row": primary_key / rows,
-        "covering_index_bytes_per_row": covering_index / rows,
+        **{name: size / rows for name, size in zip(BYTES_PER_ROW, sizes, strict=True)},
         "pages_not_frozen": unfrozen,
         "rows_left_to_autovacuum": inserted,
     }
@@ -131,10 +134,15 @@ def measure_checkpoint(server: Server) -> dict[str, float]:
         seconds.append(time.monotonic() - started)
 
     writer = threading.Thread(target=checkpoint)
-    writer.start()
-    beside = _lookup_times(server, chosen[:100])
-    while writer.is_alive():
-        beside += _lookup_times(server, random.choices(chosen, k=100))
+
+    def while_it_writes() -> Iterator[str]:
+        yield chosen[0]  # a session's first query fills its caches: it is not counted
+        writer.start()
+        yield chosen[1]
+        while writer.is_alive():
+            yield random.choice(chosen)
+
+    beside = _lookup_times(server, while_it_writes())[1:]
     writer.join()
     return {
         "before_checkpoint_p99_us": _p99(quiet),
@@ -230,6 +238,7 @@ def measure(server: Server, largest: int) -> dict[str, dict[str, object]]:
     server.reset()  # its files leave the memory that is taken now
     with memory_left(SCARCE):
         name = f"{largest // 10**6} million, {SCARCE >> 30} GB of memory"
+        # All locations, as what 2,000 of them read would fit.
         tables[name] = measure_table(server, largest, lookups=largest)
     _tell(tables)
     if largest == UNIT:
@@ -248,10 +257,9 @@ def project(table: dict[str, object], rows: int) -> dict[str, float]:
     The number of locations stays, so each has as many times the rows.
     """
     factor = rows / table["rows"]
-    per_row = ("table_bytes_per_row", "primary_key_bytes_per_row", "covering_index_bytes_per_row")
     reading_us = table["warm_p50_us"] - table["ping_p50_us"]
     return {
-        "disk_gb": sum(table[name] for name in per_row) * rows / 1e9,
+        "disk_gb": sum(table[name] for name in BYTES_PER_ROW) * rows / 1e9,
         "ready_s": table["ready_s"] * factor,
         "full_gate_s": table["full_gate_s"] * factor,
         "warm_p50_us": table["ping_p50_us"] + reading_us * factor,
@@ -317,16 +325,16 @@ def _median_start(server: Server, program: str, rows: int) -> float:
     return statistics.median(_run(server, program, rows) for _ in range(STARTS))
 
 
-def _lookup_times(server: Server, locations: Sequence[str]) -> list[float]:
+def _lookup_times(server: Server, locations: Iterable[str]) -> list[float]:
     """Microseconds of each location's average, one after the other."""
 
     def average(location: str) -> Callable[[Connection], object]:
         return lambda connection: queries.average(connection, location, "scale")
 
-    return _times(server, [average(location) for location in locations])
+    return _times(server, (average(location) for location in locations))
 
 
-def _times(server: Server, asked: Sequence[Callable[[Connection], object]]) -> list[float]:
+def _times(server: Server, asked: Iterable[Callable[[Connection], object]]) -> list[float]:
     """Microseconds of each query, on one connection of the application's pool."""
     database = Database(Settings.from_env(server.environ))
     database.read(queries.ping, deadline_from_now())  # connects

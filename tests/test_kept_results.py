@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from scale import project
+from scale import BYTES_PER_ROW, project
 
 from lab import results
 from populator.rows import Generator, Segment, draw_cities
@@ -136,7 +136,6 @@ def scale():
     return json.loads((ROOT / "benchmarks/results/scale-1.json").read_text())["tables"]
 
 
-SIZES = ("table_bytes_per_row", "primary_key_bytes_per_row", "covering_index_bytes_per_row")
 SCALE = {  # the keys of each row of the table, and their unit
     "copied, million rows/s": (1e6, "copied_rows_per_second"),
     "ready to serve, s": (1, "ready_s"),
@@ -163,7 +162,8 @@ def test_how_it_scales(row):
     assert len(row) == 1 + len(tables)
     for text, measured in zip(row[1:], tables, strict=True):
         if row[0] == "on disk, bytes a row":
-            values = [sum(measured[name] for name in SIZES)] if SIZES[0] in measured else []
+            sizes = [measured[name] for name in BYTES_PER_ROW if name in measured]
+            values = [sum(sizes)] if sizes else []
         else:
             unit, *names = SCALE[row[0]]
             values = [measured[name] / unit for name in names if measured.get(name) is not None]
