@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -107,26 +107,30 @@ def report(a: str, b: str, pairs: list[Pair]) -> list[str]:
 
 
 def _measure(options: argparse.Namespace) -> list[Pair]:
-    texts = {"A": options.a, "B": options.b}
     half = options.pairs // 2
     with tempfile.TemporaryDirectory(prefix="compare-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # as root, nginx and PostgreSQL run as another user
-        measured = []
-        for order, numbers in ((("A", "B"), (1, half)), (("B", "A"), (half + 1, options.pairs))):
-            with ExitStack() as running:
-                sides = {
-                    side: running.enter_context(_side(texts[side], folder / side, options.rows))
-                    for side in order
-                }
-                for number in range(numbers[0], numbers[1] + 1):
-                    measured.append(_measure_pair(sides, options.seconds))
-                    print(f"pair {number} of {options.pairs}: {_words(measured[-1])}", flush=True)
+        first = _measure_half("AB", range(1, half + 1), folder, options)
+        return first + _measure_half("BA", range(half + 1, options.pairs + 1), folder, options)
+
+
+def _measure_half(
+    starts: str, numbers: Sequence[int], folder: Path, options: argparse.Namespace
+) -> list[Pair]:
+    """The pairs of these numbers, by stacks that start in this order; told as they come."""
+    texts = {"A": options.a, "B": options.b}
+    measured = []
+    with ExitStack() as running:
+        sides = {
+            side: running.enter_context(_side(texts[side], folder / side, options.rows))
+            for side in starts
+        }
+        for number in numbers:
+            order = random.sample(sorted(sides), len(sides))
+            measured.append({side: sides[side].turn(options.seconds) for side in order})
+            print(f"pair {number} of {options.pairs}: {_words(measured[-1])}", flush=True)
     return measured
-
-
-def _measure_pair(sides: dict[str, Side], seconds: float) -> Pair:
-    return {name: sides[name].turn(seconds) for name in random.sample(sorted(sides), len(sides))}
 
 
 def _words(pair: Pair) -> str:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,29 @@ def test_a_slower_side_is_named():
 
 def test_equal_sides_do_not_differ():
     assert report("HEAD", "HEAD", pairs(A=2000, B=2005))[-1].startswith("no difference [")
+
+
+def test_each_side_starts_first_for_half_of_the_pairs(monkeypatch, capsys):
+    """A stack that starts last is faster; a fake, as two real ones take 3 minutes."""
+    started = []
+
+    class FakeSide:
+        def turn(self, _seconds):
+            return dict.fromkeys(MEASURES, 1000.0)
+
+    @contextmanager
+    def side(text, _folder, _rows):
+        started.append(text)
+        yield FakeSide()
+
+    monkeypatch.setattr("lab.compare._side", side)
+    monkeypatch.setattr(sys, "argv", ["compare", "one", "other", "--pairs", "5"])
+    assert main() == 0
+    assert started == ["one", "other", "other", "one"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:5]] == [
+        f"pair {number} of 5" for number in range(1, 6)
+    ]
 
 
 @pytest.mark.parametrize(
