@@ -23,6 +23,7 @@ GROUPS = {  # tests that run one after the other in one process; so does each ot
     "tests/faults/test_busy_machine.py": "alone",
     "tests/faults/test_connections.py": "alone",
     "tests/faults/test_edge_cache.py": "alone",
+    "tests/simulate/test_open_loop.py": "alone",  # beside others it was once 1.4 s late
     "tests/compose/": "images",  # a build in mid test would replace the containers
     "tests/simulate/test_compose_profile.py": "images",
 }

@@ -24,6 +24,7 @@ PROGRAM = Path(__file__).with_name("flood.py")
 SIMULATE = Path(__file__).parents[2] / "simulate"  # its users are the generator's
 BATCH = 100  # connections; a small burst
 ARRIVAL = 2  # seconds in which users come
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 LAST_ANSWERS = 60  # seconds for the answers that are still under way, and to write all down
 
 
@@ -133,9 +134,6 @@ def burst(flood: Callable[..., Flood], connections: int, seconds: float, hot: fl
     """Each connection opens and asks once, all within these seconds."""
     rate = connections / seconds
     return flood(seconds, connections=connections, rate=rate, hot=hot).run()
-
-
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 
 
 @contextmanager

@@ -70,8 +70,7 @@ def test_a_stall_does_not_hold_up_the_schedule(run):
     assert stalling.connections > 2 * RATE
     assert before + 1 < lines[0]["time"] < lines[3]["time"] < time.time()
     result = summary(lines)
-    # 0.1 on a quiet machine, 1,430 once in CI; a generator that waits for answers has 2,450.
-    assert result["send_lag_p99_ms"] < 2000
+    assert result["send_lag_p99_ms"] < 500  # 0.1 on a quiet machine
     # Who was due in the first half second of the stall waited for more than 2 s.
     assert result["failures"].keys() == {"late"}
     assert 0.3 * RATE < result["failed"] < 0.8 * RATE

@@ -60,9 +60,9 @@ def test_one_that_is_available_is_left_alone(start):
 
 
 def test_one_that_does_not_become_available_is_a_failure(start):
-    result, _ = start("starting", timeout=1)
+    result, _ = start("stopped", "starting", timeout=3)
     assert result.returncode == 1
-    assert result.stderr == "start_database.sh: weather: still starting after 1 s\n"
+    assert result.stderr == "start_database.sh: weather: still starting after 3 s\n"
 
 
 def test_usage(start):
