@@ -1,10 +1,17 @@
 """A Locust file of users who do not think: a few of them keep a stack busy, and none is refused."""
 
-from locust import constant
+import random
 
-from users.weather_user import PatternUser
+from locust import constant, task
+
+from users.weather_user import WeatherUser
 
 
-class BusyUser(PatternUser):
-    pattern = "random"
+class BusyUser(WeatherUser):
+    """Asks for any of the locations whose averages are known beforehand, each as likely."""
+
     wait_time = constant(0)
+
+    @task
+    def ask(self) -> None:
+        self.query(random.choice(self.known))

@@ -58,9 +58,6 @@ def cell(lines: Lines, samples: Samples, stretch: Stretch) -> dict[str, Any]:
         **window(lines, samples, stretch.starts, stretch.ends),
         "phases": {name: recording.summary(part) for name, part in phases.items()},
         "series": recording.series(lines),
-        "replica_series": sampling.replica_series(
-            sampling.between(samples, began, stretch.ends), began
-        ),
         "window_starts": stretch.starts - began,
         "window_ends": stretch.ends - began,
         "halves_apart": halves_apart(

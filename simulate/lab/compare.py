@@ -1,19 +1,22 @@
 """Says whether B is faster than A, each a git revision, `.` (the working tree) or SETTING=VALUE.
 
-Both stacks are up all the time; pair by pair, in a random order, each is loaded by itself by users
-who do not think. What a machine does meanwhile meets both sides of a pair alike. For the second
-half of the pairs both start anew, in the other order, as the one that starts last is 1 to 2 %
-faster.
+Pair by pair, in a random order, each stack is started, warmed, loaded by users who do not think,
+and stopped. What a machine does meanwhile meets both sides of a pair alike. Each turn has a start
+of its own, as two starts of the same code differ by 2 to 3 % for as long as they run: only many
+starts tell a difference of code from one of luck (T. Mytkowicz et al., "Producing Wrong Data
+Without Doing Anything Obviously Wrong!", ASPLOS 2009).
 """
 
 import argparse
+import os
 import random
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -26,48 +29,74 @@ from lab.plan import PlanError, Setting
 from lab.recording import between, summary
 from lab.sampling import cpu_seconds
 from lab.stacks import LocalStack, MeasuredStack
-from lab.statistics import ratio_interval, verdict
+from lab.statistics import SAME, ratio_interval, verdict
 from lab.warm import fill
 from users.api import ApiError
 
 USERS = 32  # enough to keep two cores busy; nginx and the replicas refuse none of so few
 RAMP_UP = 1.0  # seconds
-# Of the intervals: with 95 % one comparison in 20 of equal sides would find a difference.
-LEVEL = 0.99
+LOCATIONS = 1000  # that are asked for; the caches of a stack are full of them within a second
+# Of the intervals: with 95 % each measure would find a difference in 1 of 20 comparisons of equal
+# sides, this way both together in 1 of 100.
+LEVEL = 0.995
 MEASURES = {
     "good answers/s": f"with {USERS} users who do not think",
     "good answers per CPU second": "of all processes of the stack",
-}  # the last one decides: it hardly depends on what else the machine does
+}
+
+BUSY_USERS = FOLDER / "lab" / "busy_users.py"
 
 Pair = dict[str, dict[str, float]]  # by side, a value for each of MEASURES
 
 
+@dataclass(frozen=True)
 class Side:
-    """A running stack and its users."""
+    """What is compared: a checkout that is served with settings; its data stay below ``folder``."""
 
-    def __init__(self, stack: MeasuredStack, loop: ClosedLoop) -> None:
-        self._stack = stack
-        self._loop = loop
+    served: Path
+    settings: Mapping[str, str]
+    folder: Path
+    rows: int
 
     def turn(self, seconds: float) -> dict[str, float]:
-        """Load the stack for so long; a value for each of MEASURES.
+        """Start the stack, load it for so long and stop it; a value for each of MEASURES.
 
-        CPU time is read while nobody asks, so it is that of the answers that are counted.
+        Raises ApiError, GeneratorError, StackError.
         """
-        before = self._cpu_seconds()
-        began = self._loop.last_time
-        stretch = self._loop.hold(USERS, ramp_up=RAMP_UP, settle=0, warm_up=0, seconds=seconds)
-        self._loop.move(0, ramp_up=1.0, settle=0)  # who goes has got the answer asked for
-        spent = self._cpu_seconds() - before
-        lines = self._loop.lines
-        all_of_it = summary(between(lines, began, self._loop.last_time))
-        window = summary(between(lines, stretch.starts, stretch.ends))
-        if not window["good"]:
-            raise GeneratorError(f"no good answer; failures: {window['failures']}")
-        return dict(zip(MEASURES, (window["goodput"], all_of_it["good"] / spent), strict=True))
+        with self.stack() as stack:
+            averages = dict(sorted(stack.expected_averages().items())[:LOCATIONS])
+            with ClosedLoop(stack, averages, BUSY_USERS) as loop:
+                loop.start()  # takes seconds, in which the caches are filled
+                fill(stack, self._setting, list(averages))
+                return _load(stack, loop, seconds)
 
-    def _cpu_seconds(self) -> float:
-        return sum(cpu_seconds(self._stack.processes()).values())
+    def stack(self) -> LocalStack:
+        """Raises ConfigError for settings that no stack starts with."""
+        return LocalStack(self.settings, self.rows, self.folder, self.served)
+
+    @property
+    def _setting(self) -> Setting:
+        """Whatever caches the side has are filled, those of each of its workers too."""
+        workers = (os.environ | self.settings).get("WEB_CONCURRENCY") or "1"
+        return Setting(edge=True, workers=int(workers))
+
+
+def _load(stack: MeasuredStack, loop: ClosedLoop, seconds: float) -> dict[str, float]:
+    """CPU time is read while nobody asks, so it is that of the answers that are counted."""
+    loop.move(0, ramp_up=1.0, settle=0)
+    before, began = _cpu_seconds(stack), loop.last_time
+    stretch = loop.hold(USERS, ramp_up=RAMP_UP, settle=0, warm_up=0, seconds=seconds)
+    loop.move(0, ramp_up=1.0, settle=0)  # who goes has got the answer asked for
+    spent = _cpu_seconds(stack) - before
+    all_of_it = summary(between(loop.lines, began, loop.last_time))
+    window = summary(between(loop.lines, stretch.starts, stretch.ends))
+    if not window["good"]:
+        raise GeneratorError(f"no good answer; failures: {window['failures']}")
+    return dict(zip(MEASURES, (window["goodput"], all_of_it["good"] / spent), strict=True))
+
+
+def _cpu_seconds(stack: MeasuredStack) -> float:
+    return sum(cpu_seconds(stack.processes()).values())
 
 
 def main() -> int:
@@ -96,37 +125,29 @@ def main() -> int:
 
 
 def report(a: str, b: str, pairs: list[Pair]) -> list[str]:
-    """Lines with both sides' means and the verdict for each of MEASURES; the last one decides."""
-    lines = [f"A is {a}, B is {b}"]
+    """Lines with both sides' means and the verdict for each of MEASURES; the last one sums up."""
+    lines, different = [f"A is {a}, B is {b}"], []
     for measure, words in MEASURES.items():
         values = {side: [pair[side][measure] for pair in pairs] for side in ("A", "B")}
         found = verdict(ratio_interval(values["A"], values["B"], LEVEL))
         means = ", ".join(f"{side} {fmean(numbers):,.0f}" for side, numbers in values.items())
         lines.append(f"{measure} {words}: {means}: {found}")
-    return [*lines, found]
+        if not found.startswith(SAME):
+            different.append(f"{found} in {measure}")
+    return [*lines, "; ".join(different) or found]
 
 
 def _measure(options: argparse.Namespace) -> list[Pair]:
-    half = options.pairs // 2
-    with tempfile.TemporaryDirectory(prefix="compare-") as name:
+    texts = {"A": options.a, "B": options.b}
+    with tempfile.TemporaryDirectory(prefix="compare-") as name, ExitStack() as checkouts:
         folder = Path(name)
         folder.chmod(0o755)  # as root, nginx and PostgreSQL run as another user
-        first = _measure_half("AB", range(1, half + 1), folder, options)
-        return first + _measure_half("BA", range(half + 1, options.pairs + 1), folder, options)
-
-
-def _measure_half(
-    starts: str, numbers: Sequence[int], folder: Path, options: argparse.Namespace
-) -> list[Pair]:
-    """The pairs of these numbers, by stacks that start in this order; told as they come."""
-    texts = {"A": options.a, "B": options.b}
-    measured = []
-    with ExitStack() as running:
         sides = {
-            side: running.enter_context(_side(texts[side], folder / side, options.rows))
-            for side in starts
+            side: checkouts.enter_context(_side(text, folder / side, options.rows))
+            for side, text in texts.items()
         }
-        for number in numbers:
+        measured = []
+        for number in range(1, options.pairs + 1):
             order = random.sample(sorted(sides), len(sides))
             measured.append({side: sides[side].turn(options.seconds) for side in order})
             print(f"pair {number} of {options.pairs}: {_words(measured[-1])}", flush=True)
@@ -142,20 +163,17 @@ def _words(pair: Pair) -> str:
 
 @contextmanager
 def _side(text: str, folder: Path, rows: int) -> Iterator[Side]:
-    """A warm stack of what ``text`` names; raises PlanError, StackError, ApiError."""
-    with ExitStack() as running:
-        folder.mkdir(exist_ok=True)
-        setting, equals, value = text.partition("=")
-        if equals:
-            _check_setting(setting)
-            served, settings = ROOT, {setting: value}
-        else:
-            served, settings = running.enter_context(_checkout(text, folder / "code")), {}
-        stack = running.enter_context(LocalStack(settings, rows, folder / "data", served))
-        averages = stack.expected_averages()
-        fill(stack, Setting(edge=True), sorted(averages))  # whatever caches the side has
-        loop = running.enter_context(ClosedLoop(stack, averages, FOLDER / "lab" / "busy_users.py"))
-        yield Side(stack, loop)
+    """What ``text`` names; raises ConfigError, PlanError."""
+    folder.mkdir()
+    setting, equals, value = text.partition("=")
+    if equals:
+        _check_setting(setting)
+        side = Side(ROOT, {setting: value}, folder / "data", rows)
+        side.stack()
+        yield side
+    else:
+        with _checkout(text, folder / "code") as served:
+            yield Side(served, {}, folder / "data", rows)
 
 
 def _check_setting(name: str) -> None:

@@ -1,51 +1,74 @@
 """What the numbers of a run say, in sentences: the verdict, what each lever buys, what it takes."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab import judge, model, results, words
-from lab.plan import DEFAULT, Setting
+from lab.plan import DEFAULT, EDGE, Setting
 from lab.results import Capacity, Load, Pair, Point, Run
 from lab.tables import Table
 from lab.text import count, digits, factor, ms, percent, users
+from users.patterns import PATTERNS
 
-# What the project promises: this many users of any pattern within the service level.
-PROMISED = {DEFAULT: 1000, "edge cache on": 10_000}
-THINK = 1.5  # seconds a user thinks between requests, on average
+# What the project promises: this many users within the service level, with the default settings of
+# any pattern.
+PROMISED = {DEFAULT: 1000, EDGE: 10_000}
 MANY = 10_000  # users, as in the project's name
 PLANS = (1000, 3000, MANY)  # users that the model is asked about
+MOST_ERROR = 25  # percent, of a model's prediction
 COARSE = "quick"  # a plan's kind
+COMPARED = ("target", "revision", "machine", "rows", "seconds")  # that two runs may differ in
 REPLICAS_ALONE = {name: value for name, value in asdict(Setting()).items() if name != "replicas"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    word: str  # kept, MISSED, not judged
+    word: str  # kept, kept as far as measured, MISSED, not judged
     reasons: Sequence[str]
     about: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a search or a cell says of a promise; ``kept`` is None where that can't be told."""
+
+    kept: bool | None
+    lever: str
+    pattern: str
+    reason: str
 
 
 def verdict(run: Run) -> Verdict:
     """Whether the promised numbers of users are carried, as far as the run can tell."""
     judged = [*_of_searches(run), *_of_cells(run)]
     missed, kept, unclear = (
-        _by_lever([reason for result, reason in judged if result is wanted], sign)
-        for wanted, sign in ((False, "missed"), (True, "kept"), (None, "too close to tell"))
+        _by_lever([one for one in judged if one.kept is wanted], sign)
+        for wanted, sign in ((False, "missed"), (True, "kept"), (None, "not known"))
     )
-    nothing = "no valid cell and no search has settings and a load that something is promised for"
-    reasons = [*missed, *unclear, *kept] or [nothing]
+    gaps = [] if run.from_outside else _not_measured(judged)
     word = "MISSED" if missed else "kept" if kept else "not judged"
+    if word == "kept" and (unclear or gaps):
+        word = "kept as far as measured"
     about = words.PROMISE_ON_AWS if run.from_outside else words.PROMISE
-    return Verdict(word, [*reasons, *_reservations(run)], about)
+    return Verdict(word, [*missed, *unclear, *kept, *gaps, *_reservations(run)], about)
 
 
-def _by_lever(reasons: Sequence[tuple[str, str]], sign: str) -> list[str]:
+def _not_measured(judged: Sequence[Judged]) -> list[str]:
+    """What is promised, and nothing in the run tells of."""
+    measured = {(one.lever, one.pattern) for one in judged}
+    patterns = [pattern for pattern in PATTERNS if (DEFAULT, pattern) not in measured]
+    gaps = [f"not measured: {DEFAULT}: {', '.join(patterns)} users"] if patterns else []
+    if not any(lever == EDGE for lever, _ in measured):
+        gaps.append(f"not measured: {EDGE}")
+    return gaps
+
+
+def _by_lever(judged: Sequence[Judged], sign: str) -> list[str]:
     """One line for each lever."""
     levers: dict[str, list[str]] = {}
-    for lever, reason in reasons:
-        levers.setdefault(lever, []).append(reason)
+    for one in judged:
+        levers.setdefault(one.lever, []).append(one.reason)
     return [f"{sign}: {lever}: {', '.join(reasons)}" for lever, reasons in levers.items()]
 
 
@@ -67,12 +90,12 @@ def _reservations(run: Run) -> list[str]:
 
 def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
     """Of how many settings the second carries more or fewer users than the first."""
-    sides = dict.fromkeys(("more", "fewer", "no difference found", "no interval"), 0)
+    sides = dict.fromkeys(("more", "fewer", "no difference found", "not known"), 0)
     for pair in pairs:
-        low = pair.ratio.low if pair.ratio else None
-        if low is None:
-            side = "no interval"
-        elif pair.ratio.undecided:
+        ratio, low = pair.ratio, pair.ratio.low if pair.ratio else None
+        if low is None or (ratio.at_least and low <= 1):
+            side = "not known"
+        elif ratio.undecided:
             side = "no difference found"
         else:
             side = "more" if low > 1 else "fewer"
@@ -81,12 +104,14 @@ def compared(pairs: Sequence[Pair], runs: Sequence[Run]) -> Verdict:
     stock = [f"{pair.pattern} {factor(pair.ratio)}" for pair in pairs if pair.lever == DEFAULT]
     reasons = [f"{DEFAULT}: {', '.join(stock)}"] if stock else []
     reasons.append(f"settings and patterns: {', '.join(many)}")
+    if other := [name for name in COMPARED if runs[0].plan[name] != runs[1].plan[name]]:
+        reasons.append(f"they differ in {', '.join(other)} too")
     if any(run.plan["kind"] == COARSE for run in runs):
         reasons.append(words.COARSE)
     return Verdict(f"Users that {runs[1].name} carries against {runs[0].name}", reasons)
 
 
-def _of_searches(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
+def _of_searches(run: Run) -> list[Judged]:
     judged = []
     for lever, row in run.capacities.items():
         promised = PROMISED.get(lever)
@@ -94,21 +119,24 @@ def _of_searches(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
             found = capacity.users
             low, high = (found.mean if end is None else end for end in (found.low, found.high))
             kept = True if low >= promised else False if high < promised else None
-            judged.append((kept, (lever, f"{pattern} {users(found)} users")))
+            if found.at_least and kept is False:
+                kept = None
+            judged.append(Judged(kept, lever, pattern, f"{pattern} {users(found)} users"))
     return judged
 
 
-def _of_cells(run: Run) -> list[tuple[bool | None, tuple[str, str]]]:
+def _of_cells(run: Run) -> list[Judged]:
+    """With fewer users than promised a cell can only miss; on AWS any number is promised."""
     judged = []
     for cell in run.valid_cells:
-        promised = math.inf if run.from_outside else PROMISED.get(cell["lever"], 0)
-        if not 0 < cell["users"] <= promised:
-            continue
+        promised = cell["users"] if run.from_outside else PROMISED.get(cell["lever"], 0)
         word = judge.verdict(cell)
-        if word != "not judged":
+        if not 0 < cell["users"] <= promised or word == "not judged":
+            continue
+        if word == "missed" or cell["users"] == promised:
             said = "; ".join(judge.problems(cell)) or f"p95 {ms(cell['window']['p95_ms'])}"
             reason = f"{count(cell['users'])} {cell['pattern']} users ({said})"
-            judged.append((word == "kept", (cell["lever"], reason)))
+            judged.append(Judged(word == "kept", cell["lever"], cell["pattern"], reason))
     return judged
 
 
@@ -147,8 +175,7 @@ def _where_the_time_went(point: Point, pattern: str) -> str:
     answered = sorted(results.tiers(point).items(), key=lambda item: -item[1])
     who = ", ".join(f"{name} {percent(share)}" for name, share in answered if share >= 0.05)
     idle = point["machine_load"]["idle_mean"]
-    saturated = idle is not None and idle < judge.LEAST_IDLE
-    busy = " (SATURATED: its times are no result)" if saturated else ""
+    busy = f" ({judge.SATURATED}: its times are no result)" if judge.saturated(point) else ""
     return (
         f"At {count(point['users'])} {pattern} users a right answer takes "
         f"{ms(sum(demands.values()))} of CPU ({spent}), {percent(idle)} of the cores are "
@@ -184,12 +211,15 @@ def _what_ended_it(probe: Point) -> str:
 def over_users(loads: Mapping[str, Load]) -> list[Table]:
     """The model of goodput over users, by pattern; no table without one."""
     laws = {pattern: load.law for pattern, load in loads.items() if load.law}
-    checks = [model.check(results.law_points(loads[pattern].curve)) for pattern in laws]
+    points = [results.law_points(loads[pattern].curve) for pattern in laws]
+    checks = [model.check(found, results.USERS_ALONE) for found in points]
     worst = [max(found, key=lambda check: abs(check.error_percent)) for found in checks]
+    most = [max(n for n, _ in found) for found in points]
     rows = [
-        *_parameters(laws.values(), "lambda, 1/s", results.USERS, "users"),
+        *_parameters(laws.values(), "lambda, 1/s", results.USERS, "users", most),
         ["worst prediction of a point left out", *(_error(check) for check in worst)],
         ["... at users", *(count(check.n * results.USERS) for check in worst)],
+        ["holds there", *(_holds(check) for check in worst)],
     ]
     return [Table(["", *laws], rows)] if laws else []
 
@@ -206,7 +236,8 @@ def over_replicas(searches: Sequence[Mapping[str, Any]]) -> list[Table]:
     laws = {pattern: model.fit(found) for pattern, found in points.items()}
     checks = {pattern: model.check(found) for pattern, found in points.items()}
     numbers = sorted({check.n for found in checks.values() for check in found})
-    rows = _parameters(laws.values(), "lambda, users", 1, "replicas")
+    most = [max(n for n, _ in found) for found in points.values()]
+    rows = _parameters(laws.values(), "lambda, users", 1, "replicas", most)
     for n in numbers:
         predicted = [next((c for c in found if c.n == n), None) for found in checks.values()]
         rows.append([f"users with {n}, predicted from the others", *map(_error, predicted)])
@@ -225,7 +256,7 @@ def cores_needed(points: Mapping[str, Point]) -> list[Table]:
     rows = []
     for name, point in points.items():
         demands = results.demands(point)
-        cores = {part: MANY / THINK * spent / 1000 for part, spent in demands.items()}
+        cores = {part: MANY / results.THINK * spent / 1000 for part, spent in demands.items()}
         stack = sum(cores.get(part, 0.0) for part in results.STACK)
         rows.append([name, *(digits(cores.get(part)) for part in results.PARTS), digits(stack)])
     header = [f"{count(MANY)} users, cores", *results.PARTS, "the stack, at least"]
@@ -233,14 +264,15 @@ def cores_needed(points: Mapping[str, Point]) -> list[Table]:
 
 
 def _parameters(
-    laws: Iterable[model.Model], first: str, unit: int, what: str
+    laws: Iterable[model.Model], first: str, unit: int, what: str, most: Sequence[float]
 ) -> list[Sequence[str]]:
+    """``most``: the largest N that each law was fitted to."""
     laws = list(laws)
     return [
         [first, *(digits(law.lambda_) for law in laws)],
         ["sigma", *(digits(law.sigma) for law in laws)],
         ["kappa", *(digits(law.kappa) for law in laws)],
-        [f"point of return, {what}", *(_peak(law, unit) for law in laws)],
+        [f"point of return, {what}", *(_peak(*one, unit) for one in zip(laws, most, strict=True))],
     ]
 
 
@@ -249,8 +281,13 @@ def _needed(law: model.Model, wanted: int) -> str:
     return str(found) if found else f"none: at most {count(law.highest)} users"
 
 
-def _peak(law: model.Model, unit: int) -> str:
-    return "none" if law.peak == math.inf else digits(law.peak * unit)
+def _peak(law: model.Model, most: float, unit: int) -> str:
+    """Beyond what was measured it would be made up, but for one more of it."""
+    return digits(law.peak * unit) if law.peak <= most + 1 else f"none up to {count(most * unit)}"
+
+
+def _holds(worst: model.Check) -> str:
+    return "yes" if abs(worst.error_percent) <= MOST_ERROR else f"no: more than {MOST_ERROR} % off"
 
 
 def _error(check: model.Check | None) -> str:

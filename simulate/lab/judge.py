@@ -21,7 +21,7 @@ SUSTAINED = 0.99  # of an open loop's rate
 SEND_LAG_MS = 1.0  # p99
 UNSTEADY_TIERS = 2.0  # percentage points between the halves of the window
 
-UNSUSTAINED = "UNSUSTAINED"  # begins a flag
+SATURATED, UNSUSTAINED = "SATURATED", "UNSUSTAINED"  # begin a flag
 
 Result = Mapping[str, Any]
 
@@ -33,11 +33,17 @@ def missed(summary: Result) -> list[str]:
     problems = []
     p95 = summary["p95_ms"]
     if p95 is not None and p95 > P95_MS:
-        problems.append(f"p95 {p95:.0f} ms > {P95_MS:.0f} ms")
+        problems.append(f"p95 {p95:,.0f} ms > {P95_MS:.0f} ms")
     if summary["good_share"] < GOOD_SHARE:
         share = f"{100 * summary['good_share']:.2f} %"
         problems.append(f"{share} good answers < {100 * GOOD_SHARE:.1f} %")
     return problems
+
+
+def saturated(point: Result) -> bool:
+    """Whether its times tell of the queue for a core."""
+    idle = point["machine_load"]["idle_mean"]
+    return idle is not None and idle < LEAST_IDLE
 
 
 def hopeless(summary: Result, users: int, seconds: float) -> bool:
@@ -79,12 +85,15 @@ def complaints(cell: Result) -> list[str]:
     return invalid + (problems(cell) if verdict(cell) == "missed" else [])
 
 
-def generator_limits(part: Result) -> list[str]:
-    """Processes of the generator that were at the end of their core."""
+def generator_limits(usage: Mapping[str, Result], of: str = "mean") -> list[str]:
+    """Processes of the generator that were at the end of their core.
+
+    On the whole, or in the busiest second (``of``: max), when what is late stays so for longer.
+    """
     return [
-        f"{name} used {cpu['mean']:.0f} % CPU, more than {GENERATOR_CPU:.0f} %"
-        for name, cpu in part["cpu"].items()
-        if name.startswith("generator") and cpu["mean"] > GENERATOR_CPU
+        f"{name} used {cpu[of]:.0f} % CPU, more than {GENERATOR_CPU:.0f} %"
+        for name, cpu in usage.items()
+        if name.startswith("generator") and cpu[of] > GENERATOR_CPU
     ]
 
 
@@ -96,7 +105,7 @@ def invalid(cell: Result, processes: int, seconds: float) -> list[str]:
     window = cell["window"]
     if not window["sent"]:
         return ["no request was measured"]
-    reasons = generator_limits(cell)
+    reasons = generator_limits(cell["cpu"])
     workers = 1 if cell["rate"] else processes
     if window["fewest_workers"] < workers:
         reasons.append(f"{window['fewest_workers']} of {workers} workers were left")
@@ -127,9 +136,9 @@ def counts_apart(nginx: Result | None) -> list[str]:
 def flags(cell: Result) -> list[str]:
     """What the numbers of a cell must not be taken for."""
     found = []
-    idle = cell["machine_load"]["idle_mean"]
-    if not cell["rate"] and idle is not None and idle < LEAST_IDLE:
-        found.append(f"SATURATED: {idle:.1f} % of the cores idle, its times are not a result")
+    if saturated(cell):
+        idle = f"{cell['machine_load']['idle_mean']:.1f} %"
+        found.append(f"{SATURATED}: {idle} of the cores idle, its times are not a result")
     found += _unsustained(cell)
     if unread := cell["replicas"]["unread"]:
         found.append(f"UNREAD: {unread} times a replica did not tell its metrics within 1 s")

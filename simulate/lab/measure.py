@@ -49,12 +49,13 @@ class Generator:
             averages = folder / "averages.json"
             averages.write_text(json.dumps(self._averages))
             self._load = folder / "load.json"
-            self._recording = folder / "recording.jsonl"
+            path = folder / "recording.jsonl"
+            self._recording = recording.Recording(path)
             variables = {
                 "PYTHONPATH": str(FOLDER),
                 "EXPECTED_AVERAGES": str(averages),
                 "LOAD": str(self._load),
-                "RECORDING": str(self._recording),
+                "RECORDING": str(path),
             }
             self.process = Child(
                 "generator",
@@ -73,7 +74,7 @@ class Generator:
     @property
     def lines(self) -> Lines:
         """What is recorded so far."""
-        return recording.read(self._recording)
+        return self._recording.lines()
 
     @property
     def last_time(self) -> float:

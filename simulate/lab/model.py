@@ -59,11 +59,12 @@ class Check:
         return 100 * (self.predicted / self.measured - 1)
 
 
-def fit(points: Iterable[Point]) -> Model:
+def fit(points: Iterable[Point], lambda_: float | None = None) -> Model:
     """Least squares of the relative error of N / X(N), which is linear in 1, N - 1 and N (N - 1).
 
     None of the three parameters may be negative: of the fits that obey, the best one. With points
-    at two N only, either contention or coherency explains them: contention is taken.
+    at two N only, either contention or coherency explains them: contention is taken. ``lambda_``
+    may be known beforehand.
     Raises ValueError for points at fewer than two N, or an N or X that isn't positive.
     """
     points = list(points)
@@ -72,26 +73,32 @@ def fit(points: Iterable[Point]) -> Model:
         raise ValueError(f"a fit needs positive points at two N or more: {points}")
     n, x = np.array(points, dtype=float).T
     terms = np.stack([np.ones_like(n), n - 1, n * (n - 1)]) * x / n
-    best, least = None, math.inf
-    for free in ((0,), (0, 1), (0, 2), (0, 1, 2)):
-        if len(free) > distinct:
+    known = {0: 1 / lambda_} if lambda_ else {}
+    wanted = np.ones_like(n) - (terms[0] / lambda_ if lambda_ else 0)
+    best, least = known, float(np.sum(wanted**2)) if lambda_ else math.inf
+    for free in ((1,), (2,), (1, 2)) if lambda_ else ((0,), (0, 1), (0, 2), (0, 1, 2)):
+        if len(known) + len(free) > distinct:
             continue
-        factors, *_ = np.linalg.lstsq(terms[list(free)].T, np.ones_like(n), rcond=None)
-        error = float(np.sum((factors @ terms[list(free)] - 1) ** 2))
-        if min(factors) >= 0 and factors[0] > 0 and error < least - 1e-12:
-            best, least = dict(zip(free, factors, strict=True)), error
+        factors, *_ = np.linalg.lstsq(terms[list(free)].T, wanted, rcond=None)
+        error = float(np.sum((factors @ terms[list(free)] - wanted) ** 2))
+        found = known | dict(zip(free, factors, strict=True))
+        if min(factors) >= 0 and found[0] > 0 and error < least - 1e-12:
+            best, least = found, error
     one = best[0]
     return Model(float(1 / one), float(best.get(1, 0) / one), float(best.get(2, 0) / one))
 
 
-def check(points: Sequence[Point]) -> list[Check]:
-    """Each N left out in turn and predicted from the others; nothing with fewer than three N."""
+def check(points: Sequence[Point], lambda_: float | None = None) -> list[Check]:
+    """Each N left out in turn and predicted from the others; nothing with fewer than three N.
+
+    ``lambda_`` may be known beforehand.
+    """
     numbers = sorted({n for n, _ in points})
     if len(numbers) < 3:
         return []
     checks = []
     for left_out in numbers:
-        model = fit([point for point in points if point[0] != left_out])
+        model = fit([point for point in points if point[0] != left_out], lambda_)
         measured = [x for n, x in points if n == left_out]
         checks.append(Check(left_out, model.predict(left_out), sum(measured) / len(measured)))
     return checks

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DEFAULT = "default settings"
+EDGE = "edge cache on"
+REDIS_ALONE = "memory off (Redis alone)"
 CACHE_OFF = "cache off"
 
 
@@ -63,17 +65,18 @@ LEVERS = {  # in the order of the report's table
     DEFAULT: Setting(),
     "1 replica": Setting(replicas=1),
     "2 replicas": Setting(replicas=2),
-    "edge cache on": Setting(edge=True),
-    "memory off (Redis alone)": Setting(memory=False),
-    CACHE_OFF: Setting(cache=False),
-    "cache off, pool off": Setting(cache=False, pooling=False),
-    "cache off, POOL_MAXCONN=1": Setting(cache=False, pool_max=1),
-    "cache off, POOL_MAXCONN=5": Setting(cache=False, pool_max=5),
+    EDGE: Setting(edge=True),
+    REDIS_ALONE: Setting(memory=False),
+    CACHE_OFF: Setting(memory=False, cache=False),
+    "cache off, pool off": Setting(memory=False, cache=False, pooling=False),
+    "cache off, POOL_MAXCONN=1": Setting(memory=False, cache=False, pool_max=1),
+    "cache off, POOL_MAXCONN=5": Setting(memory=False, cache=False, pool_max=5),
     "WEB_CONCURRENCY=2": Setting(workers=2),
 }
-# What a lever's effect is measured against. The pool is moved without the cache: a warm one hardly
-# ever asks PostgreSQL.
+# What a lever's effect is measured against, so that one setting is moved at a time. The pool is
+# moved without the caches: warm ones hardly ever ask PostgreSQL.
 REFERENCE = {name: CACHE_OFF if name.startswith(f"{CACHE_OFF},") else DEFAULT for name in LEVERS}
+REFERENCE[CACHE_OFF] = REDIS_ALONE
 
 
 @dataclass(frozen=True, order=True)

@@ -15,12 +15,24 @@ Line = Mapping[str, Any]
 POINT = ("goodput", "failed", "failures", "tiers", "p50_ms", "p95_ms", "p99_ms")  # of a series
 
 
-def read(path: Path) -> list[Line]:
-    """All complete lines; none where nothing was recorded yet."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+class Recording:
+    """A file that is still written to; what was read of it once is not parsed again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0  # bytes
+        self._lines: list[Line] = []
+
+    def lines(self) -> list[Line]:
+        """All complete lines so far; none where nothing was recorded yet."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            complete = new[: new.rfind(b"\n") + 1]
+            self._read += len(complete)
+            self._lines += map(json.loads, complete.splitlines())
+        return self._lines
 
 
 def between(lines: Sequence[Line], start: float, end: float) -> list[Line]:

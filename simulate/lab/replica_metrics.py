@@ -124,20 +124,6 @@ def tier_shares(point: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def series(moments: Sequence[tuple[float, Look]]) -> list[dict[str, Any]]:
-    """Look by look, each with its time: per second since the look before, and gauges now."""
-    points = []
-    for (before, earlier), (now, look) in itertools.pairwise(moments):
-        found = summary([earlier, look], now - before)
-        rates = {tier: count / (now - before) for tier, count in found["answers"].items()}
-        gauges = {} if None in look else {name: _total(look, name) for name in GAUGES.values()}
-        points.append(
-            {"t": now, "answers": rates, "refused": found["refused"], **gauges}
-            | {name: found[name] for name in ("opened_per_second", "wait_ms", "flights_joined")}
-        )
-    return points
-
-
 def _gained(looks: Sequence[Look]) -> dict[str, float]:
     """By how much the counters of all replicas grew; one that began anew grew from 0."""
     gained: dict[str, float] = {}

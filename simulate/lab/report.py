@@ -145,16 +145,16 @@ def _sections(run: Run, folder: Path) -> Iterable[Section]:
         tables=[tables.open_loop(open_loops)] if open_loops else [],
         charts=some("open-loop"),
     )
-    cores = run.plan["machine"].get("cores")
     yield Section(
         "More replicas: a model",
-        [words.REPLICAS.format(cores=cores)],
+        [words.REPLICAS.format(cores=run.plan["machine"].get("cores"))],
         tables=findings.over_replicas(run.valid_searches),
     )
     reference = {pattern: next(iter(levers.values())) for pattern, levers in loads.items()}
     yield Section("More users: a model", [words.LAW], tables=findings.over_users(reference))
     first = next(iter(inside.values()), {})
-    yield Section("What more users take", [words.CORES], tables=findings.cores_needed(first))
+    cores = findings.cores_needed(first) if table else []
+    yield Section("What more users take", [words.CORES], tables=cores)
     folded = {f"All {len(run.cells)} cells": tables.cells(run)} if run.cells else {}
     if run.searches:
         count_of_probes = sum(len(search["probes"]) for search in run.searches)
@@ -274,7 +274,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            if name not in ("series", "replica_series", "probes", "errors"):
+            if name not in ("series", "probes", "errors"):
                 flat[prefix + name] = "; ".join(map(str, value))
         else:
             flat[prefix + name] = value

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import model, statistics
+from lab import judge, model, statistics
 from lab.plan import DEFAULT, LEVERS, REFERENCE
 from lab.replica_metrics import tier_shares
 from users.patterns import PATTERNS
@@ -35,7 +35,9 @@ TIERS = {
     "origin": "a replica, of unknown tier",
     "refused": "refused or wrong",
 }
+THINK = 1.5  # seconds a user thinks between requests, on average
 USERS = 100  # a unit of N in the model over users: the goodput of one user says little
+USERS_ALONE = USERS / THINK  # requests/s that so many users send if no answer takes time
 STACK = ("nginx", "Flask", "Redis", "PostgreSQL")
 PARTS = (*STACK, "generator", "lab")
 NEAR = 0.05  # numbers of users that are apart by less are one point of a curve
@@ -70,6 +72,12 @@ class Run:
         """The cells that count and have users; of a lever and pattern the most users last."""
         return [cell for cell in self.valid_cells if not cell["rate"]]
 
+    @property
+    def span(self) -> tuple[str, str]:
+        """When the first and the last of it was measured: ISO dates and times, UTC."""
+        moments = sorted(one["measured_at"] for one in [*self.searches, *self.cells])
+        return moments[0], moments[-1]
+
     @cached_property
     def capacities(self) -> dict[str, dict[str, "Capacity"]]:
         """By lever, in the order of the table, and pattern."""
@@ -92,8 +100,10 @@ class Estimate:
 
     @property
     def undecided(self) -> bool:
-        """Whether a ratio with this interval may as well be 1."""
-        return self.low is not None and self.high is not None and self.low <= 1 <= self.high
+        """Whether a ratio with this interval may as well be 1; one that is "at least" is not."""
+        if self.at_least or self.low is None or self.high is None:
+            return False
+        return self.low <= 1 <= self.high
 
 
 @dataclass(frozen=True)
@@ -236,10 +246,13 @@ def ratio(base: Mapping[int, Search], other: Mapping[int, Search]) -> Estimate |
 
 
 def curve(points: Iterable[Point]) -> list[dict[str, float]]:
-    """Goodput and failures per second against users; means of points that are NEAR."""
+    """Goodput and failures per second against users; means of points that are NEAR.
+
+    Not of those where the generator was at its end: they tell of the generator.
+    """
     groups: list[list[Point]] = []
     for point in sorted(points, key=lambda point: point["users"]):
-        if not point["window"]["sent"]:
+        if not point["window"]["sent"] or point.get("limits"):
             continue
         if groups and point["users"] <= (1 + NEAR) * groups[-1][0]["users"]:
             groups[-1].append(point)
@@ -280,7 +293,7 @@ def loads(run: Run) -> dict[str, dict[str, Load]]:
 
 def _law(line: Sequence[Mapping[str, float]]) -> model.Model | None:
     points = law_points(line)
-    return model.fit(points) if len(points) >= 3 else None
+    return model.fit(points, USERS_ALONE) if len(points) >= 3 else None
 
 
 def law_points(line: Sequence[Mapping[str, float]]) -> list[model.Point]:
@@ -291,13 +304,14 @@ def law_points(line: Sequence[Mapping[str, float]]) -> list[model.Point]:
 def at_the_knee(run: Run) -> dict[str, dict[str, Point]]:
     """By pattern and lever: where the stack is as busy as it may be.
 
-    Of searches the probe with the most users that held; without searches the valid cell with the
-    most users.
+    Of the median search the probe just below its result; without searches the cell with the most
+    users that did not miss the service level.
     """
     points = _by_pattern(run, lambda capacity: capacity.knee)
     if not points:
         for cell in run.closed_loops:
-            points.setdefault(cell["pattern"], {})[cell["lever"]] = cell
+            if judge.verdict(cell) != "missed":
+                points.setdefault(cell["pattern"], {})[cell["lever"]] = cell
     return points
 
 

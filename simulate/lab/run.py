@@ -11,7 +11,7 @@ from typing import Any
 
 from processes import StackError
 
-from lab import judge, recording
+from lab import judge, recording, sampling
 from lab.cell import Lines, window
 from lab.kept import Results
 from lab.measure import ClosedLoop, GeneratorError, closed_cell, closed_loop_file, open_cell
@@ -148,7 +148,8 @@ def _probe(
     present = found["window"]["fewest_users"]
     absent = [f"{present} of {users} users were there"] if present < users else []
     missed = judge.missed(found["window"])
-    limits = judge.generator_limits(found) + absent
+    whole = sampling.cpu(sampling.between(loop.samples, stretch.begins, stretch.ends))
+    limits = judge.generator_limits(whole, of="max") + absent
     found["holds"] = not (missed or absent)
     found["limits"] = [] if found["holds"] else limits
     found["reasons"] = [] if found["holds"] else missed + limits

@@ -92,11 +92,6 @@ def replicas(samples: Sequence[Sample]) -> dict[str, Any]:
     return replica_metrics.summary([sample["replicas"] for sample in samples], seconds)
 
 
-def replica_series(samples: Sequence[Sample], began: float) -> list[dict[str, Any]]:
-    """See replica_metrics.series(); ``t`` is in seconds since ``began``."""
-    return replica_metrics.series([(each["time"] - began, each["replicas"]) for each in samples])
-
-
 def _machine() -> dict[str, float]:
     """Seconds of all cores since the start; without guests', which count as their user's too."""
     times = psutil.cpu_times()._asdict()

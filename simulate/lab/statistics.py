@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 SMALLEST = 0.01  # an effect below is called no difference, however narrow its interval
+SAME = "no difference"
 
 
 class Interval(NamedTuple):
@@ -46,13 +47,13 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) 
 def verdict(ratio: Interval) -> str:
     """What the ratio B/A of a rate (more is better) says, in percent.
 
-    "no difference" where the interval contains 1 or the effect is below SMALLEST.
+    SAME where the interval contains 1 or the effect is below SMALLEST.
     """
     mean, low, high = ratio
     if low is None:
         return "one pair says nothing: measure more"
     if low <= 1 <= high or abs(mean - 1) < SMALLEST:
-        return f"no difference [{_percent(low):+.1f}, {_percent(high):+.1f}]"
+        return f"{SAME} [{_percent(low):+.1f}, {_percent(high):+.1f}]"
     if mean > 1:
         return f"B is {_percent(mean):.1f} % faster [{_percent(low):.1f}, {_percent(high):.1f}]"
     return f"B is {-_percent(mean):.1f} % slower [{-_percent(high):.1f}, {-_percent(low):.1f}]"

@@ -8,6 +8,8 @@ from lab import judge, results
 from lab.results import Capacity, Pair, Point, Run
 from lab.text import count, digits, factor, ms, percent, users
 
+CELLS_ALONE = ("spawn_rate", "warm_up")  # of a plan; searches have no use for them
+
 
 @dataclass(frozen=True)
 class Table:
@@ -44,7 +46,7 @@ def knee(points: Mapping[str, Mapping[str, Point]]) -> Table:
                     *(lever, pattern, count(point["users"])),
                     *outcome(point),
                     ms(sum(results.demands(point).values()) or None),
-                    percent(point["machine_load"]["idle_mean"]),
+                    _idle(point),
                 ]
             )
     return Table(header, rows, texts=2)
@@ -85,6 +87,11 @@ def outcome(point: Point) -> list[str]:
     names = ("p50_ms", "p95_ms", "p99_ms", "p999_ms")
     times = ["-"] * 4 if judge.unsustained(point) else [ms(window[name]) for name in names]
     return [count(window["goodput"]), *times]
+
+
+def _idle(point: Point) -> str:
+    share = percent(point["machine_load"]["idle_mean"])
+    return f"{share}, {judge.SATURATED}" if judge.saturated(point) else share
 
 
 def _failed(window: Mapping[str, Any]) -> str:
@@ -148,7 +155,7 @@ def probes(run: Run) -> Table:
         [
             *(search["lever"], search["pattern"], str(search["repeat"]), count(probe["users"])),
             *(*outcome(probe), _failed(probe["window"])),
-            percent(probe["machine_load"]["idle_mean"]),
+            _idle(probe),
             "; ".join(_invalid(search) or probe["reasons"] or ["holds"]),
         ]
         for search in run.searches
@@ -159,11 +166,13 @@ def probes(run: Run) -> Table:
 
 def manifest(run: Run) -> Table:
     plan = run.plan
-    shown = {name: value for name, value in plan.items() if name != "command"}
+    hidden = {"command", *(CELLS_ALONE if run.searches else ())}
+    shown = {name: value for name, value in plan.items() if name not in hidden}
     facts = {name: value for name, value in shown.items() if not isinstance(value, dict)}
     for part in ("machine", "versions", "settings"):
         facts |= plan[part]
     facts["measured"] = f"{len(run.searches)} searches, {len(run.cells)} cells"
+    facts["measured at"] = " to ".join(run.span)
     rows = [[name.replace("_", " "), str(value)] for name, value in facts.items()]
     return Table(["", "value"], rows, texts=2)
 

@@ -22,8 +22,10 @@ CAPACITY = (
 FACTOR = "Below it stands x times the users of the setting it is measured against."
 COMPARE = "The last column is the second against the first, with its 95 % interval; 1 is the same."
 LEVERS = (
-    "One setting is moved at a time. CPU is that of the busiest moment that still kept the service "
-    "level: where it goes is what a faster machine or another setting would have to save."
+    "One setting is moved at a time. CPU is that of the median search, at the probe just below its "
+    "result (without searches at the most users who did not miss the service level): where it goes "
+    "is what a faster machine or another setting would have to save. The lab is what samples the "
+    "stack meanwhile."
 )
 USERS = (
     "Solid: goodput, right answers within 2 s. Hatched on top of it: what was refused, wrong or "
@@ -44,7 +46,8 @@ TIERS = (
 CONNECTIONS = (
     "Of all replicas together, from their own metrics, where each setting is busiest. In use, open "
     "and waiting are looked at once a second: what came and went between two looks is not in them. "
-    "Without a pool there is no limit, and each read opens a connection; its wait is that."
+    "Without a pool there is no limit, and each read opens a connection; its wait is that. Flights "
+    "joined: requests that waited for another one's read of the same location."
 )
 FAILURES = "Each setting just past its capacity, and every cell, where requests failed."
 CPU = (
@@ -66,18 +69,19 @@ REPLICAS = SCALABILITY + (
     "X is the capacity, N the number of replicas. The replicas shared the {cores} cores of one "
     "machine with PostgreSQL, Redis, nginx and the generator: the law says what a further replica "
     "adds on such a machine, nothing about replicas on machines of their own, and beyond the "
-    "measured replicas it extrapolates. Each number of replicas is also left out and predicted "
-    "from the others."
+    "measured replicas it extrapolates. With three numbers of replicas or more, each is also left "
+    "out and predicted from the others."
 )
 LAW = SCALABILITY + (
-    "X is goodput, N hundreds of users. Below the knee goodput follows from the users' thinking, "
-    "whatever the stack is, so sigma and kappa rest on the points around the knee; refusals make a "
-    "sharper edge there than the law has. The last rows say by how much it can be wrong."
+    "X is goodput, N hundreds of users; lambda is what so many send who think 1.5 s and wait for "
+    "nothing. Below the knee goodput follows from this thinking, whatever the stack is, so sigma "
+    "and kappa rest on the points around the knee; refusals make a sharper edge there than the law "
+    "has. It says nothing of more users than were measured; the last rows say how wrong it can be."
 )
 CORES = (
     "The utilization law (Denning and Buzen 1978): a part is busy with rate x CPU per answer; "
     "users who think 1.5 s ask at users / 1.5 s at most. It is a lower bound, as nothing can be "
-    "busy all the time, and CPU per answer is that of this machine, where all parts take turns on "
-    "its cores."
+    "busy all the time. CPU per answer is that of this machine at the capacity, where all parts "
+    "take turns on its cores; with fewer users an answer takes more of it."
 )
 MANIFEST = "This makes it again. Numbers of another machine are other numbers."

@@ -38,6 +38,7 @@ class WeatherUser(FastHttpUser):
     network_timeout = 10.0  # seconds
     # Read from the stack before the first user starts.
     locations: ClassVar[list[str]]
+    known: ClassVar[list[str]]  # those of them whose averages are known beforehand
     _patterns: ClassVar[dict[str, NewUser]]
     _checker: ClassVar[Checker]
     _requests: ClassVar[dict[str, bytes]]
@@ -87,7 +88,8 @@ class WeatherUser(FastHttpUser):
         cls._server = Server(base_url)
         with Client(base_url) as client:
             cls.locations = client.all_locations()
-            cls._checker = Checker(_known_averages(client, cls.locations))
+            averages = _known_averages(client, cls.locations)
+        cls.known, cls._checker = list(averages), Checker(averages)
         cls._patterns = {
             name: pattern.prepare(cls.locations, random) for name, pattern in PATTERNS.items()
         }

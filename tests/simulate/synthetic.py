@@ -132,6 +132,7 @@ def search(lever="default settings", pattern="random", repeat=1, censored=False,
         "invalid": [],
         "revision": PLAN["revision"],
         "machine": MACHINE,
+        "measured_at": f"2026-11-26T10:0{repeat}:00+00:00",
         "took": 60.0,
     }
 
@@ -170,11 +171,11 @@ def cell(lever="default settings", pattern="random", users=1000, rate=0, **chang
             "halves_apart": 0.5,
             "nginx": {"requests": 100, "sent": 100},
             "real_time": True,
-            "replica_series": [],
             "flags": [],
             "invalid": [],
             "revision": PLAN["revision"],
             "machine": MACHINE,
+            "measured_at": "2026-11-26T10:00:00+00:00",
             "took": 40.0,
         }
         | changes

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -11,6 +10,8 @@ import pytest
 
 from lab.compare import MEASURES, _checkout, _side, main, report
 from lab.machine import ROOT
+from lab.plan import Setting
+from lab.warm import fill
 
 NOISE = [1.0, 1.02, 0.99, 1.01, 0.98]
 
@@ -37,26 +38,40 @@ def test_equal_sides_do_not_differ():
     assert report("HEAD", "HEAD", pairs(A=2000, B=2005))[-1].startswith("no difference [")
 
 
-def test_each_side_starts_first_for_half_of_the_pairs(monkeypatch, capsys):
-    """A stack that starts last is faster; a fake, as two real ones take 3 minutes."""
-    started = []
+def test_what_waits_and_what_computes_are_told_apart():
+    cpu, waiting = pairs(A=2000, B=2000), pairs(A=5000, B=4000)
+    answers, per_cpu_second = MEASURES
+    mixed = [
+        {
+            side: {answers: slow[side][answers], per_cpu_second: fast[side][per_cpu_second]}
+            for side in ("A", "B")
+        }
+        for slow, fast in zip(waiting, cpu, strict=True)
+    ]
+    last = report("A", "B", mixed)[-1]
+    assert last.startswith("B is 20.0 % slower [")
+    assert last.endswith("] in good answers/s")
+    both = report("A", "B", pairs(A=2000, B=1800))[-1]
+    assert both.count("B is 10.0 % slower") == 2
 
-    class FakeSide:
-        def turn(self, _seconds):
-            return dict.fromkeys(MEASURES, 1000.0)
 
-    @contextmanager
-    def side(text, _folder, _rows):
-        started.append(text)
-        yield FakeSide()
+def test_each_pair_is_a_turn_of_either_side_in_a_random_order(monkeypatch, capsys):
+    """A fake, as real ones take 3 minutes."""
+    turns = []
 
-    monkeypatch.setattr("lab.compare._side", side)
-    monkeypatch.setattr(sys, "argv", ["compare", "one", "other", "--pairs", "5"])
+    def turn(self, _seconds):
+        turns.append(self.settings["CACHE_EXPIRY"])
+        return dict.fromkeys(MEASURES, 1000.0)
+
+    monkeypatch.setattr("lab.compare.Side.turn", turn)
+    command = ["compare", "CACHE_EXPIRY=1", "CACHE_EXPIRY=2", "--pairs", "20"]
+    monkeypatch.setattr(sys, "argv", command)
     assert main() == 0
-    assert started == ["one", "other", "other", "one"]
+    orders = {"".join(turns[n : n + 2]) for n in range(0, 40, 2)}
+    assert (len(turns), orders) == (40, {"12", "21"})
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines[:5]] == [
-        f"pair {number} of 5" for number in range(1, 6)
+    assert [line.partition(":")[0] for line in lines[:20]] == [
+        f"pair {number} of 20" for number in range(1, 21)
     ]
 
 
@@ -88,16 +103,29 @@ def test_a_revision_is_checked_out_and_removed(tmp_path):
         assert served == ROOT
 
 
-def test_a_side_serves_its_revision_and_has_a_turn():
+def test_a_side_serves_its_revision_anew_in_each_turn(monkeypatch):
+    """With all caches full, and of each turn nothing is left but the data."""
+    served, asked = [], []
+    others = psutil.Process().children(recursive=True)
+
+    def look(stack, setting, locations):
+        commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+        served.append([str(folder / "code/flask/wsgi.py") in line for line in commands].count(True))
+        fill(stack, setting, locations)
+        asked.append((setting, len(locations)))
+
+    monkeypatch.setattr("lab.compare.fill", look)
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
     with tempfile.TemporaryDirectory(prefix="weather-tests-") as name:
         Path(name).chmod(0o755)  # as root, PostgreSQL and nginx run as another user
         folder = Path(name, "A")
-        with _side("HEAD", folder, rows=1000) as side:
-            commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-            values = side.turn(1)
-        assert [str(folder / "code/flask/wsgi.py") in command for command in commands].count(
-            True
-        ) > 2
-        assert values.keys() == MEASURES.keys()
-        assert min(values.values()) > 10
+        with _side("HEAD", folder, rows=2000) as side:
+            turns = [side.turn(1) for _ in range(2)]
+            left = psutil.Process().children(recursive=True)
+            assert {child.pid for child in left} <= {child.pid for child in others}
+        assert min(served) > 2
+        assert asked == [(Setting(edge=True, workers=2), 1000)] * 2
+        for values in turns:
+            assert values.keys() == MEASURES.keys()
+            assert min(values.values()) > 10
         assert not (folder / "code").exists()

@@ -170,7 +170,7 @@ def test_the_same_command_goes_on(stopped):
         assert {"nginx", "PostgreSQL", "Redis", "flask", "generator 2", "lab"} <= cell["cpu"].keys()
         assert 0 <= cell["machine_load"]["idle_min"] <= cell["machine_load"]["idle_mean"] <= 100
         assert sum(cell["replicas"]["answers"].values()) == 0, "nginx answers"
-        assert cell["replica_series"][-1]["limit"] == 45
+        assert cell["replicas"]["pool"]["limit"]["max"] == 45
         assert cell["window_starts"] < cell["window_ends"] <= cell["series"][-1]["t"] + 0.1
 
 

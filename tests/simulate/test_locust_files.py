@@ -15,7 +15,7 @@ import pytest
 from polling import poll
 from processes import free_ports
 
-from lab.recording import read, summary
+from lab.recording import Recording, summary
 from users.patterns import PATTERNS
 
 ROOT = Path(__file__).parents[2]
@@ -41,13 +41,14 @@ class Locust:
     """A run that is recorded; the locations it asked for are written down, too."""
 
     def __init__(self, folder, file, host, environ, options=()):
-        self.recorded = folder / "recording.jsonl"
+        recorded = folder / "recording.jsonl"
+        self._recording = Recording(recorded)
         self.asked = folder / "asked.json"
         self._load = folder / "load.json"
         self._log = folder / "log"
         self.move(USERS)
         files = f"{file},simulate/lab/record_locust.py,tests/simulate/record_locations.py"
-        environ = environ | {"RECORDING": str(self.recorded), "LOAD": str(self._load)}
+        environ = environ | {"RECORDING": str(recorded), "LOAD": str(self._load)}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [*LOCUST, files, "--host", host, *options],
@@ -66,7 +67,7 @@ class Locust:
 
     @property
     def lines(self):
-        return read(self.recorded)
+        return self._recording.lines()
 
     @property
     def ended(self):

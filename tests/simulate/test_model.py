@@ -25,6 +25,19 @@ def test_the_parameters_come_back(known):
     assert found.kappa == pytest.approx(known.kappa, abs=1e-9)
 
 
+def test_a_parameter_that_is_known_is_not_fitted():
+    exact = points(KNOWN, range(1, 60, 5))
+    found = fit(exact, lambda_=100.0)
+    assert (found.lambda_, found.sigma) == (100.0, pytest.approx(0.02))
+    assert fit(exact, lambda_=120.0).lambda_ == 120.0
+    straight = points(Model(100.0, 0.0, 0.0), (1, 2, 3))
+    assert fit(straight, lambda_=100.0) == Model(100.0, 0, 0)
+    assert fit(straight, lambda_=90.0) == Model(90.0, 0, 0), (
+        "more than lambda allows: no contention"
+    )
+    assert [c.error_percent for c in check(straight, lambda_=90.0)] == pytest.approx([-10] * 3)
+
+
 def test_noise_moves_them_little():
     found = fit(points(KNOWN, [n for n in range(1, 100, 3) for _ in range(5)], noise=0.03))
     assert found.lambda_ == pytest.approx(KNOWN.lambda_, rel=0.05)

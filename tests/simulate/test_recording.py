@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab.recording import between, read, series, summary
+from lab.recording import Recording, between, series, summary
 from users.tally import LONGEST, PATIENCE, Tally, Times, add_up
 
 
@@ -172,7 +172,12 @@ def test_tallies_of_two_workers_add_up():
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
     path = tmp_path / "recording.jsonl"
-    assert read(path) == []
-    lines = [line(1), line(2)]
-    path.write_text(json.dumps(lines[0]) + "\n" + json.dumps(lines[1])[:20])
-    assert read(path) == lines[:1]
+    recording = Recording(path)
+    assert recording.lines() == []
+    lines = [line(1), line(2, at="M\u00e9rida")]
+    first, second = (json.dumps(one, ensure_ascii=False) + "\n" for one in lines)
+    path.write_bytes((first + second).encode()[:-20])
+    assert recording.lines() == lines[:1]
+    path.write_text(first + second)
+    assert recording.lines() == lines, "the rest of a line is read when it is there"
+    assert recording.lines() == lines, "and none of them twice"

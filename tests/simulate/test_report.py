@@ -15,6 +15,11 @@ from lab.results import Estimate
 
 SIMULATE = Path(__file__).parents[2] / "simulate"
 PATTERNS = ("random", "fixed", "weighted", "zipf")
+EDGE = "edge cache on"
+FIVE = [search(repeat=n) for n in range(1, 6)]
+OTHERS = [search(pattern=pattern) for pattern in PATTERNS[1:]]
+UNCLEAR_EDGE = [search(EDGE, repeat=n, capacity=c) for n, c in ((1, 8000), (2, 13_000))]
+LARGE = SyntheticStack(capacity=20_000)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +108,34 @@ def test_a_lever_says_what_it_buys_where_the_time_went_and_what_ended_it(markdow
     assert re.search(r"With 8\d\d users it ends: p95 480 ms > 250 ms. Of all requests", line)
     (line,) = re.findall(r"- \*\*WEB_CONCURRENCY=2\*\*: (.*)", markdown)
     assert "No difference to default settings was found" in line
+    (line,) = re.findall(r"- \*\*cache off\*\*: (.*)", markdown)
+    assert "times the random, fixed, weighted, zipf users of memory off (Redis alone)" in line
+
+
+def test_at_least_is_neither_no_difference_nor_fewer(tmp_path):
+    """The generator ended some searches below, some above the reference's capacity."""
+    found = [(1, 2000), (2, 9000)]
+    edge = [search(EDGE, repeat=n, capacity=c, censored=True) for n, c in found]
+    one = keep(tmp_path / "one", [search(repeat=n) for n in (1, 2)])
+    shown = write(tmp_path / "other", [*(search(repeat=n) for n in (1, 2)), *edge])
+    (line,) = re.findall(r"- \*\*edge cache on\*\*: (.*)", shown)
+    assert line.startswith("Carries at least 1.")
+    assert "No difference" not in line
+    more = [search(repeat=n, capacity=c, censored=True) for n, c in found]
+    report.compare((one, keep(tmp_path / "more", more)))
+    assert "- settings and patterns: not known: 1 of 1\n" in (one / "compare-more.md").read_text()
+
+
+def test_where_only_the_generator_was_at_its_end_is_no_point_of_the_curve():
+    ended = probe(SyntheticStack(), 9000) | {"limits": ["generator used 97 % CPU"]}
+    assert len(results.curve([probe(SyntheticStack(), 1000), ended])) == 1
+
+
+def test_what_an_overloaded_cell_spends_is_not_called_that_of_the_setting(tmp_path):
+    run = results.load(keep(tmp_path, cells=[cell(users=1000), cell(users=9000)]))
+    assert results.at_the_knee(run)["random"]["default settings"]["users"] == 1000
+    report.write(tmp_path)
+    assert "What more users take" not in (tmp_path / "report.md").read_text()
 
 
 def test_failing_fast_never_looks_better_than_answering_slowly(tmp_path):
@@ -214,11 +247,18 @@ def test_a_searchs_latencies_are_saturated_where_no_core_is_idle(tmp_path):
 @pytest.mark.parametrize(
     ("searches", "cells", "word"),
     [
-        ([search(repeat=n) for n in range(1, 6)], [], "kept"),
+        ([*FIVE, *OTHERS, search(EDGE, capacity=12_000)], [], "kept"),
+        ([*FIVE, *OTHERS], [cell(EDGE, users=10_000, stack=LARGE)], "kept"),
+        ([*FIVE, *OTHERS], [], "kept as far as measured"),
+        ([*FIVE, search(EDGE, capacity=12_000)], [], "kept as far as measured"),
+        ([*FIVE, *OTHERS, *UNCLEAR_EDGE], [], "kept as far as measured"),
+        ([search(EDGE, capacity=5000, censored=True)], [], "not judged"),
+        ([search(EDGE, capacity=12_000, censored=True)], [], "kept as far as measured"),
         ([search(repeat=n, capacity=900) for n in range(1, 6)], [], "MISSED"),
         ([search(repeat=n, capacity=c) for n, c in ((1, 800), (2, 1300))], [], "not judged"),
         ([search("1 replica", capacity=5)], [], "not judged"),
-        ([], [cell(users=1000)], "kept"),
+        ([], [cell(users=1000)], "kept as far as measured"),
+        ([], [cell(users=900)], "not judged"),
         ([], [cell(users=4000)], "not judged"),
         ([], [cell(users=1000, stack=SyntheticStack(refused=0.01))], "MISSED"),
         ([], [cell(users=1000, stack=SyntheticStack(answer_ms=400))], "MISSED"),
@@ -230,7 +270,20 @@ def test_a_searchs_latencies_are_saturated_where_no_core_is_idle(tmp_path):
 def test_the_verdict(tmp_path, searches, cells, word):
     verdict = findings.verdict(results.load(keep(tmp_path, searches, cells)))
     assert verdict.word == word
-    assert verdict.reasons
+    gaps = [
+        reason for reason in verdict.reasons if reason.startswith(("not measured", "not known"))
+    ]
+    assert gaps or word in ("kept", "MISSED")
+    if word == "kept":
+        assert not gaps
+
+
+def test_what_is_promised_and_not_measured_is_named(tmp_path):
+    verdict = findings.verdict(results.load(keep(tmp_path, [search(), search(pattern="zipf")])))
+    assert verdict.reasons[-2:] == [
+        "not measured: default settings: fixed, weighted users",
+        "not measured: edge cache on",
+    ]
 
 
 def test_a_coarse_run_says_so(tmp_path, markdown):
@@ -309,6 +362,19 @@ def test_the_model_tells_how_many_replicas_users_need(tmp_path):
     assert rows["replicas for 3,000 users"] == "4"
 
 
+def test_a_model_claims_nothing_beyond_what_was_measured(tmp_path):
+    """A point of return is shown where it was reached, and where a prediction failed it says so."""
+    collapse = search()
+    collapse["probes"].append(probe(SyntheticStack(), 20_000))
+    rows = {row[0]: row[1] for row in section(write(tmp_path, [collapse]), "More users: a model")}
+    assert rows["lambda, 1/s"] == "66.7"
+    assert rows["holds there"] == "no: more than 25 % off"
+    calm = write(tmp_path / "calm", [search(censored=True)])
+    rows = {row[0]: row[1] for row in section(calm, "More users: a model")}
+    assert rows["point of return, users"].startswith("none up to 2,9")
+    assert rows["holds there"] == "yes"
+
+
 def test_what_users_take_in_cores():
     point = cell(users=1500)
     point["cpu"] = {"flask": {"mean": 50}, "generator": {"mean": 10}, "nginx": {"mean": 25}}
@@ -347,6 +413,7 @@ def test_two_folders_side_by_side(tmp_path):
     assert [row[:2] for row in rows[2:]] == [["default settings", "random"]]
     assert rows[2][-1] == "x 0.50 [0.50 to 0.50]"
     assert "- settings and patterns: fewer: 1 of 1" in shown
+    assert "- they differ in target too" in shown
     assert ["target", "local", "compose"] in section(shown, "What was the same, and what was not")
     assert len(tips(local / "compare-compose.svg")) == 2
 
@@ -367,6 +434,8 @@ def test_the_manifest_and_the_command_that_makes_it_again(markdown):
     assert "make experiments ARGS='--rows 200000'" in markdown
     rows = {row[0]: row[1] for row in section(markdown, "Manifest")}
     assert (rows["cpu"], rows["revision"], rows["locust"]) == ("Abacus", "0123456789ab", "2.47.0")
+    assert rows["measured at"] == "2026-11-26T10:00:00+00:00 to 2026-11-26T10:05:00+00:00"
+    assert "warm up" not in rows, "searches have none"
 
 
 def test_a_chart_that_has_no_numbers_any_more_goes(tmp_path):
