@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from scale import BYTES_PER_ROW, project
 
-from lab import results
+from lab import findings, judge, results
 from populator.rows import Generator, Segment, draw_cities
 
 ROOT = Path(__file__).parents[1]
@@ -215,6 +215,18 @@ def test_answering_with_one_replica():
     assert_says(said, *(median("serve", f"{v} / bare Flask, 1 replica") for v in variants))
 
 
+def test_what_a_request_costs_the_generator():
+    said = sentence(
+        r"takes (\S+) us of CPU through Locust's FastHttpUser and (\S+) us over\s+"
+        r"`users/http_connection.py`: (\S+) times \(([^;]+);",
+        "simulate/README.md",
+    )
+    clients = ("FastHttpUser", "HttpConnection")
+    ratio = summary("http_client")["cpu_us, HttpConnection / FastHttpUser"]
+    values = [median("http_client", f"{client}: cpu_us") for client in clients]
+    assert_says(said, *values, *(ratio[name] for name in ("median", "min", "max")))
+
+
 def test_pages_at_a_fixed_rate():
     said = sentence(r"p99 of the form and that of 10 locations are (\S+) ms")
     for page in ("form", "locations"):
@@ -257,7 +269,7 @@ def test_how_many_users_a_lever_carries(row):
     assert_says(row[2], *bounds)
     factor = capacity.factor
     values = (factor.mean, factor.low, factor.high) if factor else ()
-    assert_says(row[3], *(values[:1] if capacity.users.at_least else values))
+    assert_says(row[3], *(values[:1] if factor and factor.at_least else values))
     assert_says(row[4], sum(results.demands(knee).values()))
 
 
@@ -287,7 +299,7 @@ def test_the_searches_that_the_table_rests_on():
 
 
 BOTTLENECKS = {  # before, after
-    '"sorry, too many clients already"': ("cache off, pool off", "cache off"),
+    "connections come and go": ("cache off, pool off", "cache off"),
     "every request asks PostgreSQL": ("cache off", "default settings"),
     "one core is full": ("1 replica", "default settings"),
     "Python takes the cores": ("default settings", "edge cache on"),
@@ -305,14 +317,24 @@ def test_the_bottlenecks(row):
         assert_says(text, *values)
 
 
-@pytest.mark.parametrize("row", table("users"), ids=lambda row: "-".join(row[:3]))
+@pytest.mark.parametrize("row", table("users"), ids=lambda row: "-".join(row[:2]))
 def test_the_runs(row):
-    users, pattern, lever, *said = row
-    window = cell("users", lever, pattern, int(users.replace(",", "")))["window"]
-    values = [window["goodput"], *(window[f"{p}_ms"] for p in ("p50", "p95", "p99"))]
-    values.append(100 * window["failed"] / window["sent"])
-    for text, value in zip(said, values, strict=True):
-        assert_says(text, value)
+    users, lever, goodput, *times, failed = row
+    measured = cell("users", lever, "random", int(users.replace(",", "")))
+    window = measured["window"]
+    assert_says(goodput, window["goodput"])
+    for text, percentile in zip(times, ("p50", "p95", "p99"), strict=True):
+        assert_says(text, window[f"{percentile}_ms"])
+        assert text.startswith("(") == judge.saturated(measured), "no result: in brackets"
+    assert_says(failed, 100 * window["failed"] / window["sent"])
+
+
+def test_the_cores_that_10000_users_keep_busy():
+    said = sentence(r"10,000 users keep (\S+) cores busy at least, and Locust (\S+) more")
+    points = results.at_the_knee(kept("capacity"))["random"]
+    (cores,) = findings.cores_needed(points)
+    default = dict(zip(cores.header, cores.rows[0], strict=True))
+    assert_says(said, float(default["the stack, at least"]), float(default["generator"]))
 
 
 @pytest.fixture(scope="module")
