@@ -29,7 +29,7 @@ from lab.plan import PlanError, Setting
 from lab.recording import between, summary
 from lab.sampling import cpu_seconds
 from lab.stacks import LocalStack, MeasuredStack
-from lab.statistics import SAME, ratio_interval, verdict
+from lab.statistics import differs, ratio_interval, verdict
 from lab.warm import fill
 from users.api import ApiError
 
@@ -129,10 +129,11 @@ def report(a: str, b: str, pairs: list[Pair]) -> list[str]:
     lines, different = [f"A is {a}, B is {b}"], []
     for measure, words in MEASURES.items():
         values = {side: [pair[side][measure] for pair in pairs] for side in ("A", "B")}
-        found = verdict(ratio_interval(values["A"], values["B"], LEVEL))
+        ratio = ratio_interval(values["A"], values["B"], LEVEL)
+        found = verdict(ratio)
         means = ", ".join(f"{side} {fmean(numbers):,.0f}" for side, numbers in values.items())
         lines.append(f"{measure} {words}: {means}: {found}")
-        if not found.startswith(SAME):
+        if differs(ratio):
             different.append(f"{found} in {measure}")
     return [*lines, "; ".join(different) or found]
 
@@ -168,12 +169,10 @@ def _side(text: str, folder: Path, rows: int) -> Iterator[Side]:
     setting, equals, value = text.partition("=")
     if equals:
         _check_setting(setting)
-        side = Side(ROOT, {setting: value}, folder / "data", rows)
-        side.stack()
+    with _checkout("." if equals else text, folder / "code") as served:
+        side = Side(served, {setting: value} if equals else {}, folder / "data", rows)
+        side.stack()  # a bad value is told before anything starts
         yield side
-    else:
-        with _checkout(text, folder / "code") as served:
-            yield Side(served, {}, folder / "data", rows)
 
 
 def _check_setting(name: str) -> None:

@@ -1,5 +1,6 @@
 """What the numbers of a run say, in sentences: the verdict, what each lever buys, what it takes."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -118,9 +119,8 @@ def _of_searches(run: Run) -> list[Judged]:
         for pattern, capacity in row.items() if promised else ():
             found = capacity.users
             low, high = (found.mean if end is None else end for end in (found.low, found.high))
+            high = math.inf if found.at_least else high
             kept = True if low >= promised else False if high < promised else None
-            if found.at_least and kept is False:
-                kept = None
             judged.append(Judged(kept, lever, pattern, f"{pattern} {users(found)} users"))
     return judged
 
@@ -214,9 +214,8 @@ def over_users(loads: Mapping[str, Load]) -> list[Table]:
     points = [results.law_points(loads[pattern].curve) for pattern in laws]
     checks = [model.check(found, results.USERS_ALONE) for found in points]
     worst = [max(found, key=lambda check: abs(check.error_percent)) for found in checks]
-    most = [max(n for n, _ in found) for found in points]
     rows = [
-        *_parameters(laws.values(), "lambda, 1/s", results.USERS, "users", most),
+        *_parameters(laws.values(), "lambda, 1/s", results.USERS, "users", points),
         ["worst prediction of a point left out", *(_error(check) for check in worst)],
         ["... at users", *(count(check.n * results.USERS) for check in worst)],
         ["holds there", *(_holds(check) for check in worst)],
@@ -236,8 +235,7 @@ def over_replicas(searches: Sequence[Mapping[str, Any]]) -> list[Table]:
     laws = {pattern: model.fit(found) for pattern, found in points.items()}
     checks = {pattern: model.check(found) for pattern, found in points.items()}
     numbers = sorted({check.n for found in checks.values() for check in found})
-    most = [max(n for n, _ in found) for found in points.values()]
-    rows = _parameters(laws.values(), "lambda, users", 1, "replicas", most)
+    rows = _parameters(laws.values(), "lambda, users", 1, "replicas", points.values())
     for n in numbers:
         predicted = [next((c for c in found if c.n == n), None) for found in checks.values()]
         rows.append([f"users with {n}, predicted from the others", *map(_error, predicted)])
@@ -264,10 +262,15 @@ def cores_needed(points: Mapping[str, Point]) -> list[Table]:
 
 
 def _parameters(
-    laws: Iterable[model.Model], first: str, unit: int, what: str, most: Sequence[float]
+    laws: Iterable[model.Model],
+    first: str,
+    unit: int,
+    what: str,
+    points: Iterable[Sequence[model.Point]],
 ) -> list[Sequence[str]]:
-    """``most``: the largest N that each law was fitted to."""
+    """``points`` are those that each law was fitted to."""
     laws = list(laws)
+    most = [max(n for n, _ in found) for found in points]
     return [
         [first, *(digits(law.lambda_) for law in laws)],
         ["sigma", *(digits(law.sigma) for law in laws)],

@@ -74,9 +74,9 @@ def fit(points: Iterable[Point], lambda_: float | None = None) -> Model:
     n, x = np.array(points, dtype=float).T
     terms = np.stack([np.ones_like(n), n - 1, n * (n - 1)]) * x / n
     known = {0: 1 / lambda_} if lambda_ else {}
-    wanted = np.ones_like(n) - (terms[0] / lambda_ if lambda_ else 0)
-    best, least = known, float(np.sum(wanted**2)) if lambda_ else math.inf
-    for free in ((1,), (2,), (1, 2)) if lambda_ else ((0,), (0, 1), (0, 2), (0, 1, 2)):
+    wanted = 1 - known.get(0, 0.0) * terms[0]
+    best, least = known, float(np.sum(wanted**2)) if known else math.inf
+    for free in ((1,), (2,), (1, 2)) if known else ((0,), (0, 1), (0, 2), (0, 1, 2)):
         if len(known) + len(free) > distinct:
             continue
         factors, *_ = np.linalg.lstsq(terms[list(free)].T, wanted, rcond=None)

@@ -75,8 +75,8 @@ class Run:
     @property
     def span(self) -> tuple[str, str]:
         """When the first and the last of it was measured: ISO dates and times, UTC."""
-        moments = sorted(one["measured_at"] for one in [*self.searches, *self.cells])
-        return moments[0], moments[-1]
+        moments = [one["measured_at"] for one in [*self.searches, *self.cells]]
+        return min(moments), max(moments)
 
     @cached_property
     def capacities(self) -> dict[str, dict[str, "Capacity"]]:

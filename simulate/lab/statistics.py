@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 SMALLEST = 0.01  # an effect below is called no difference, however narrow its interval
-SAME = "no difference"
 
 
 class Interval(NamedTuple):
@@ -44,16 +43,19 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) 
     return Interval(math.exp(mean), math.exp(low), math.exp(high))
 
 
-def verdict(ratio: Interval) -> str:
-    """What the ratio B/A of a rate (more is better) says, in percent.
+def differs(ratio: Interval) -> bool:
+    """Whether the interval of a ratio is beside 1, and the effect not below SMALLEST."""
+    mean, low, high = ratio
+    return low is not None and not low <= 1 <= high and abs(mean - 1) >= SMALLEST
 
-    SAME where the interval contains 1 or the effect is below SMALLEST.
-    """
+
+def verdict(ratio: Interval) -> str:
+    """What the ratio B/A of a rate (more is better) says, in percent."""
     mean, low, high = ratio
     if low is None:
         return "one pair says nothing: measure more"
-    if low <= 1 <= high or abs(mean - 1) < SMALLEST:
-        return f"{SAME} [{_percent(low):+.1f}, {_percent(high):+.1f}]"
+    if not differs(ratio):
+        return f"no difference [{_percent(low):+.1f}, {_percent(high):+.1f}]"
     if mean > 1:
         return f"B is {_percent(mean):.1f} % faster [{_percent(low):.1f}, {_percent(high):.1f}]"
     return f"B is {-_percent(mean):.1f} % slower [{-_percent(high):.1f}, {-_percent(low):.1f}]"

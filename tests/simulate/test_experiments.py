@@ -15,7 +15,7 @@ import psutil
 import pytest
 from polling import poll
 
-from lab.cell import halves_apart
+from lab.cell import Stretch, halves_apart
 from lab.kept import Results
 from lab.plan import (
     DEFAULT,
@@ -30,8 +30,10 @@ from lab.plan import (
     sessions,
     shuffle,
 )
-from lab.run import FASTEST, _begin, _ramp_up, most_users, report_problems
-from lab.search import FIRST_PROBE, GROWTH
+from lab.run import FASTEST, _begin, _probe, _ramp_up, most_users, report_problems
+from lab.search import FIRST_PROBE, GROWTH, Outcome
+from users.http_connection import Response
+from users.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 EDGE = "edge cache on"
@@ -368,6 +370,45 @@ def test_a_search_begins_where_an_earlier_one_ended(tmp_path, monkeypatch):
     assert begin() == (6100, 1.1)
     keep(here, "fixed", 0)  # not even the fewest held: it says nothing of where to look
     assert begin("fixed") == (round((5000 + 6000 + 6200) / 3), 1.3)
+
+
+class FakeLoop:
+    """Its users come for 4 s and are measured for 4; a real Locust is not late when it is told."""
+
+    users = 0
+
+    def __init__(self, answer_seconds, busiest):
+        tally = Tally()
+        for _ in range(100):
+            tally.count(Response(b"HTTP/1.1 200 OK\r\n\r\n", b""), None, answer_seconds)
+        seconds = {"seconds": 1.0, "users": 100, "workers": 1}
+        self.lines = [tally.as_line() | seconds | {"time": 1001.0 + n} for n in range(8)]
+        # The generator uses half of its core, but for the second one of the arrival.
+        spent = [0, 0.5, 0.5 + busiest, *(1.0 + busiest + n / 2 for n in range(6))]
+        idle = [{"idle": float(n), "user": float(n)} for n in range(9)]
+        self.samples = [
+            {"time": 1000.0 + n, "cpu_seconds": {"generator": cpu}, "machine": rest, "replicas": []}
+            for n, (cpu, rest) in enumerate(zip(spent, idle, strict=True))
+        ]
+
+    def hold(self, _users, **_):
+        return Stretch(1000.0, 1004.0, 1004.0, 1008.0)
+
+
+@pytest.mark.parametrize(
+    ("answer_seconds", "busiest", "outcome", "limits"),
+    [
+        (0.5, 0.97, Outcome.GENERATOR, ["generator used 97 % CPU, more than 90 %"]),
+        (0.5, 0.8, Outcome.MISSED, []),
+        (0.01, 0.97, Outcome.HOLDS, []),
+    ],
+)
+def test_answers_that_the_generator_made_late_tell_nothing_of_the_stack(
+    answer_seconds, busiest, outcome, limits
+):
+    found, said = _probe(FakeLoop(answer_seconds, busiest), 100, A_PLAN, overloaded=False)
+    assert (said, found["limits"]) == (outcome, limits)
+    assert found["cpu"]["generator"]["max"] < 60, "not while it was measured"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ def test_flags(path, value, flag):
 
 def test_a_rate_that_is_not_kept_is_flagged():
     assert flags(open_loop()) == []
+    busy = change(open_loop(), "machine_load.idle_mean", 2.0)
+    assert flags(busy) == ["SATURATED: 2.0 % of the cores idle, its times are not a result"]
     slow = open_loop(answered_per_second=197.0)
     assert flags(slow) == ["UNSUSTAINED: 197 of 200 requests/s were answered"]
     late = open_loop(send_lag_p99_ms=1.3)
