@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,7 +101,7 @@ def _cpu_seconds(stack: MeasuredStack) -> float:
 
 
 def main() -> int:
-    """0: measured; 1: a stack or the generator failed; 2: a bad option."""
+    """0: measured; 1: a stack or the generator failed; 2: a bad option; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("a", metavar="A")
     parser.add_argument("b", metavar="B")
@@ -110,6 +111,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.pairs < 2:
         parser.error("--pairs: expected at least 2")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         pairs = _measure(options)
     except (PlanError, ConfigError) as error:

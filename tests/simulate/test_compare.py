@@ -1,5 +1,7 @@
 """The comparison of two sides: what it says of numbers, and of sides that it can't measure."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from polling import poll
 
 from lab.compare import MEASURES, _checkout, _side, main, report
 from lab.machine import ROOT
@@ -101,6 +104,26 @@ def test_a_revision_is_checked_out_and_removed(tmp_path):
     assert str(folder) not in worktrees
     with _checkout(".", folder) as served:
         assert served == ROOT
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_that_is_stopped_leaves_nothing_behind(number, code):
+    command = [sys.executable, "-m", "lab.compare", "HEAD", "HEAD", "--rows", "2000"]
+    with tempfile.TemporaryDirectory(prefix="weather-tests-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # as root, PostgreSQL and nginx run as another user
+        environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": name}
+        with subprocess.Popen(command, env=environ) as process:
+            poll(lambda: list(folder.glob("compare-*/*/data/log/nginx.log")), 60)
+            started = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(number)
+            process.wait(60)
+        assert process.returncode == code
+        assert len(started) > 3
+        assert not [child for child in started if child.is_running()]
+        assert not list(folder.iterdir())
+    worktrees = subprocess.check_output(["git", "worktree", "list"], cwd=ROOT, text=True)
+    assert name not in worktrees
 
 
 def test_a_side_serves_its_revision_anew_in_each_turn(monkeypatch):
