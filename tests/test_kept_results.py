@@ -282,6 +282,18 @@ def test_how_many_users_a_lever_carries_in_containers(row):
     assert_says(row[5], *(values[:1] if users and users.at_least else values))
 
 
+def test_what_containers_carry_against_plain_processes():
+    said = sentence(
+        r"In containers the default settings carry (\S+) times the users, without a pool it is"
+        r" (\S+) times; both were measured at different hours, and with the cache off"
+        r" containers carry (\S+) times as many"
+    )
+    pairs = results.side_by_side([kept("capacity"), kept("compose")])
+    ratios = {pair.lever: pair.ratio for pair in pairs}
+    levers = ("default settings", "cache off, pool off", "cache off")
+    assert_says(said, *(ratios[lever].mean for lever in levers))
+
+
 def test_the_default_settings_carry_other_patterns():
     said = sentence(r"the default settings carry as many: (\S+, \S+ and \S+)\. With")
     found = kept("capacity").capacities["default settings"]
