@@ -22,7 +22,11 @@ up: ## start the stack: containers where a Docker engine answers, else `make loc
 	elif ! docker compose version >/dev/null 2>&1; then missing="Docker has no compose plugin"; \
 	else \
 	  echo "A Docker engine answers: starting the stack in containers"; \
-	  docker compose up --build --wait; \
+	  docker compose up --build --wait || { \
+	    docker compose ps --all --format '{{.Service}} {{.Health}} {{.ExitCode}}' | \
+	      awk '$$2 == "unhealthy" || $$NF != 0 { print $$1 }' | xargs docker compose logs --tail 2; \
+	    exit 1; \
+	  }; \
 	  echo "ready http://$$(docker compose port nginx 8080)"; \
 	  exit; \
 	fi; \
