@@ -23,8 +23,8 @@ up: ## start the stack: containers where a Docker engine answers, else `make loc
 	else \
 	  echo "A Docker engine answers: starting the stack in containers"; \
 	  docker compose up --build --wait || { \
-	    docker compose ps --all --format '{{.Service}} {{.Health}} {{.ExitCode}}' | \
-	      awk '$$2 == "unhealthy" || $$NF != 0 { print $$1 }' | xargs docker compose logs --tail 2; \
+	    docker compose ps --all --format '{{.Service}} {{.Status}}' | \
+	      awk '/unhealthy|Restarting|Exited \([^0]/ { print $$1 }' | xargs docker compose logs --tail 1; \
 	    exit 1; \
 	  }; \
 	  echo "ready http://$$(docker compose port nginx 8080)"; \
