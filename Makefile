@@ -12,6 +12,13 @@ SET_PYTHONPATH := PYTHONPATH=$(CURDIR)/local:$(CURDIR)/simulate:$(CURDIR)/flask:
 # Runs a command with the settings of .env, as Compose reads it.
 DOTENV := .venv/bin/python local/env_file.py
 
+# After a failed start: the last line of each service that did not come up; exits as the start did.
+SAY_WHY = { status=$$?; \
+  docker compose --profile '*' ps --all --format '{{.Service}} {{.Status}}' | \
+    awk '/unhealthy|Restarting|Exited \([^0]/ { print $$1 }' | \
+    xargs -r docker compose --profile '*' logs --tail 1; \
+  exit $$status; }
+
 .PHONY: help
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,11 +29,7 @@ up: ## start the stack: containers where a Docker engine answers, else `make loc
 	elif ! docker compose version >/dev/null 2>&1; then missing="Docker has no compose plugin"; \
 	else \
 	  echo "A Docker engine answers: starting the stack in containers"; \
-	  docker compose up --build --wait || { \
-	    docker compose ps --all --format '{{.Service}} {{.Status}}' | \
-	      awk '/unhealthy|Restarting|Exited \([^0]/ { print $$1 }' | xargs docker compose logs --tail 1; \
-	    exit 1; \
-	  }; \
+	  docker compose up --build --wait || $(SAY_WHY); \
 	  echo "ready http://$$(docker compose port nginx 8080)"; \
 	  exit; \
 	fi; \
@@ -44,7 +47,7 @@ down: ## stop the stack, keep the data
 
 .PHONY: observe
 observe: ## add Prometheus and Grafana to the stack in containers
-	@docker compose --profile observe up --build --wait
+	@docker compose --profile observe up --build --wait || $(SAY_WHY)
 	@for service in grafana:3000 prometheus:9090; do \
 	  echo "$${service%:*} http://$$(docker compose --profile observe port "$${service%:*}" "$${service#*:}")"; \
 	done

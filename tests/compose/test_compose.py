@@ -1,6 +1,7 @@
 """The stack in containers: gating, health, balance, hardening, isolation and restarts."""
 
 import json
+import os
 import re
 import subprocess
 from datetime import datetime
@@ -8,6 +9,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from compose_project import ROOT
 from databases import POWERS, REFUSED
 from polling import poll
 from service import REPLICAS
@@ -227,3 +229,14 @@ def test_start_after_down_serves_the_data_that_stayed(project):
     assert f"{RECORDS}/{RECORDS}" in log
     ready = {"ready": True, "postgresql": "up", "redis": "up"}
     assert json.loads(project.get("/ready")[1]) == ready
+
+
+def test_make_up_ends_with_what_the_failed_service_said(make_project):
+    """The last test: the images that it builds have the label of its project."""
+    bad = make_project("test-compose-make", TOTAL_RECORDS="many")
+    env = bad.env | {"COMPOSE_ENV_FILES": os.devnull, "MAKEFLAGS": "--no-print-directory"}
+    up = subprocess.run(["make", "up"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert up.returncode != 0
+    last = up.stdout.splitlines()[-1]
+    assert "data-populator-1  | " in last
+    assert "TOTAL_RECORDS is 'many': expected a whole number" in last
