@@ -26,6 +26,7 @@ GROUPS = {  # tests that run one after the other in one process; so does each ot
     "tests/simulate/test_open_loop.py": "alone",  # beside others it was once 1.4 s late
     "tests/compose/": "images",  # a build in mid test would replace the containers
     "tests/simulate/test_compose_profile.py": "images",
+    "tests/simulate/test_experiments.py::test_a_cell_is_measured_in_containers": "images",
 }
 ORDER = {"deployment": 0, "images": 1, "": 2, "alone": 3}  # others fill the pauses
 LOCKS = {"deployment": fcntl.LOCK_UN, "alone": fcntl.LOCK_EX}
