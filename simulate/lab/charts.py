@@ -110,19 +110,20 @@ def capacity(
     series = list(
         dict.fromkeys(name for rows in panels.values() for row in rows.values() for name in row)
     )
+    several = len(series) > 1
     height = 1.0 + len(levers) * (0.11 * len(series) + 0.1)
     chart = Chart(1, len(panels), height=height, sharey=True, sharex=True)
     for axis, rows in zip(chart.axes[0], panels.values(), strict=True):
         for index, one in enumerate(series):
             shift = (index - (len(series) - 1) / 2) * 0.72 / len(series)
             marks = {
-                levers.index(lever) + shift: (lever, row[one])
+                levers.index(lever) + shift: (f"{lever}, {one}" if several else lever, row[one])
                 for lever, row in rows.items()
                 if one in row
             }
             _intervals(chart, axis, marks, one, index)
     _lever_axes(chart.axes[0], panels, levers, "users")
-    if len(series) > 1:
+    if several:
         chart.legend(chart.axes[0, 0])
     chart.save(path, title)
 
@@ -152,7 +153,7 @@ def _intervals(
         markersize=5.5,
         label=series,
     )
-    chart.tip(points, [f"{lever}, {series}: {users(e)} users" for lever, e in marks.values()])
+    chart.tip(points, [f"{lever}: {users(e)} users" for lever, e in marks.values()])
 
 
 def over_users(path: Path, panels: Mapping[str, Load], title: str) -> None:

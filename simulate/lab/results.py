@@ -40,6 +40,7 @@ USERS = 100  # a unit of N in the model over users: the goodput of one user says
 USERS_ALONE = USERS / THINK  # requests/s that so many users send if no answer takes time
 STACK = ("nginx", "Flask", "Redis", "PostgreSQL")
 PARTS = (*STACK, "generator", "lab")
+FEWEST_POINTS = 3  # of a curve, and of the model that is fitted to it
 NEAR = 0.05  # numbers of users that are apart by less are one point of a curve
 
 
@@ -181,11 +182,11 @@ def as_rows(
 ) -> tuple[Mapping[str, Mapping[str, Capacity]], Sequence[str]]:
     """A table's rows and columns, by default lever and pattern.
 
-    Where most fields would be empty there is one column, and what is not of its pattern says so.
+    Where most fields would be empty there is one column, and rows of other patterns say so.
     """
     if all(row.keys() == set(patterns) for row in table.values()):
         return table, patterns
-    column = f"{patterns[0]} users"
+    column = f"users, {patterns[0]} unless said"
     rows = {
         lever if pattern == patterns[0] else f"{lever}, {pattern} users": {column: found}
         for lever, row in table.items()
@@ -283,7 +284,7 @@ def loads(run: Run) -> dict[str, dict[str, Load]]:
     table: dict[str, dict[str, Load]] = {}
     for (pattern, lever), points in groups.items():
         line = curve(points)
-        if len(line) > 1:
+        if len(line) >= FEWEST_POINTS:
             known = run.capacities.get(lever, {}).get(pattern)
             table.setdefault(pattern, {})[lever] = Load(
                 line, known.users.mean if known else None, _law(line)
@@ -293,7 +294,7 @@ def loads(run: Run) -> dict[str, dict[str, Load]]:
 
 def _law(line: Sequence[Mapping[str, float]]) -> model.Model | None:
     points = law_points(line)
-    return model.fit(points, USERS_ALONE) if len(points) >= 3 else None
+    return model.fit(points, USERS_ALONE) if len(points) >= FEWEST_POINTS else None
 
 
 def law_points(line: Sequence[Mapping[str, float]]) -> list[model.Point]:

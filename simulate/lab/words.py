@@ -29,8 +29,8 @@ LEVERS = (
 )
 USERS = (
     "Solid: goodput, right answers within 2 s. Hatched on top of it: what was refused, wrong or "
-    "late. Dashed: the model. Dotted: the capacity. Users think 1 to 2 s, so goodput is a straight "
-    "line until the stack no longer keeps up."
+    "late. Dashed: the model. Dotted: the capacity, where it was searched for. Users think 1 to "
+    "2 s, so goodput is a straight line until the stack no longer keeps up."
 )
 TIME = (
     "Goodput is solid, what was refused stands hatched on top of it; the times are of right "

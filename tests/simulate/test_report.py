@@ -90,7 +90,9 @@ def test_patterns_of_one_lever_alone_have_rows_of_their_own(tmp_path):
         *("lever", "default settings", "default settings, zipf users"),
         "1 replica<br>against default settings",
     ]
-    assert shown[0][1:] == ["random users"]
+    assert shown[0][1:] == ["users, random unless said"]
+    told = [tip.partition(": ")[0] for tip in tips(tmp_path / "capacity.svg")]
+    assert told == ["default settings", "default settings, zipf users", "1 replica"]
     assert shown[3][1].startswith(("8,", "9,"))
     assert len(tips(tmp_path / "demand.svg")) == 2 * 5, "of the pattern that has two levers"
 
@@ -129,6 +131,14 @@ def test_at_least_is_neither_no_difference_nor_fewer(tmp_path):
 def test_where_only_the_generator_was_at_its_end_is_no_point_of_the_curve():
     ended = probe(SyntheticStack(), 9000) | {"limits": ["generator used 97 % CPU"]}
     assert len(results.curve([probe(SyntheticStack(), 1000), ended])) == 1
+
+
+def test_two_numbers_of_users_are_no_curve(tmp_path):
+    cells = [cell(users=users) for users in (500, 1000, 3000)]
+    write(tmp_path / "two", cells=cells[:2])
+    assert not (tmp_path / "two" / "over-users.svg").exists()
+    write(tmp_path / "three", cells=cells)
+    assert len(tips(tmp_path / "three" / "over-users.svg")) == 3
 
 
 def test_what_an_overloaded_cell_spends_is_not_called_that_of_the_setting(tmp_path):
