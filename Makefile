@@ -87,7 +87,7 @@ logs: ## follow the logs of the containers
 	docker compose logs --follow --tail 100
 
 # Four processes on two cores: one of them mostly waits for Terraform, the others often for a fault to
-# pass (576 s; three: 653 s). tests/conftest.py deals them out.
+# pass (574 to 591 s; three: 653 to 708 s). tests/conftest.py deals them out.
 .PHONY: test
 test: .venv/.tests .venv/checkov/bin/checkov ## run every test (ROOM=flask: those of one folder)
 	.venv/bin/python -m pytest -n 4 --no-loadscope-reorder tests/$(ROOM)
