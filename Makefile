@@ -86,11 +86,10 @@ compare: .venv/.local .venv/.simulate ## is B faster than A? (A=HEAD~1 B=. or A=
 logs: ## follow the logs of the containers
 	docker compose logs --follow --tail 100
 
-# Four processes on two cores: one of them mostly waits for Terraform, the others often for a fault to
-# pass (574 to 591 s; three: 653 to 708 s). tests/conftest.py deals them out.
+# Three processes on two cores: one of them mostly waits for Terraform. tests/conftest.py deals them out.
 .PHONY: test
 test: .venv/.tests .venv/checkov/bin/checkov ## run every test (ROOM=flask: those of one folder)
-	.venv/bin/python -m pytest -n 4 --no-loadscope-reorder tests/$(ROOM)
+	.venv/bin/python -m pytest -n 3 --no-loadscope-reorder tests/$(ROOM)
 
 .PHONY: faults
 faults: .venv/.tests ## kill, freeze and overload the stack, and see what its clients notice (30 minutes)
