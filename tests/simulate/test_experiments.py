@@ -241,8 +241,7 @@ def test_a_new_pattern_is_a_file_and_an_entry_in_an_open_loop_too(folder, simula
     options = ["--open-loop", "50", "--patterns", "ports", "--levers", POOL_OFF, *PLAN]
     options += ["--data-dir", folder / "data", "--out", out]
     result = experiments(*options, simulate=simulate_with_ports)
-    # 1: a busy machine missed the service level, which is no matter of the pattern.
-    assert result.returncode in (0, 1), result.stdout + result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     (cell,) = kept(out, "cells").values()
     assert (cell["pattern"], cell["rate"], cell["invalid"]) == ("ports", 50, [])
     assert cell["window"]["sent"] == 50 * 3
