@@ -301,26 +301,15 @@ def test_how_many_users_of_each_pattern_a_lever_carries(row):
         assert_says(text, users.mean, users.low, users.high)
 
 
-def searches_of_patterns(lever, pattern):
-    """By repeat."""
-    return {
-        search["repeat"]: search
-        for search in kept("patterns").valid_searches
-        if (search["lever"], search["pattern"]) == (lever, pattern)
-    }
-
-
 def test_where_a_pattern_makes_a_difference():
     said = sentence(
         r"of the (\S+) comparisons with random users one found a difference\. With Redis alone"
         r" (\S+) times as many weighted users fit \(([^)]+)\)"
     )
+    rows = results.group_repeats(kept("patterns").valid_searches)
     ratios = {
-        (lever, pattern): results.ratio(
-            searches_of_patterns(lever, "random"), searches_of_patterns(lever, pattern)
-        )
-        for lever in kept("patterns").capacities
-        for pattern in PATTERNS
+        (lever, pattern): results.ratio(rows[lever, "random"], repeats)
+        for (lever, pattern), repeats in rows.items()
         if pattern != "random"
     }
     ((which, ratio),) = [item for item in ratios.items() if not item[1].undecided]
@@ -341,7 +330,8 @@ def test_what_measuring_once_more_finds():
 def test_weighted_users_share_reads_of_redis():
     said = sentence(r"near the capacity (\S+ to \S+) % of their requests waited for a read")
     shares = []
-    for search in searches_of_patterns("memory off (Redis alone)", "weighted").values():
+    rows = results.group_repeats(kept("patterns").valid_searches)
+    for search in rows["memory off (Redis alone)", "weighted"].values():
         knee = results.capacities([search])[search["lever"]][search["pattern"]].knee
         shares.append(100 * knee["replicas"]["flights_joined"] / knee["window"]["sent"])
     assert_says(said, min(shares), max(shares))

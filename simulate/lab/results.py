@@ -157,7 +157,7 @@ def load(folder: Path) -> Run:
 
 def capacities(searches: Sequence[Search]) -> dict[str, dict[str, Capacity]]:
     """By lever, in the order of the table, and pattern; give it valid searches."""
-    groups = _groups(searches)
+    groups = group_repeats(searches)
     table: dict[str, dict[str, Capacity]] = {}
     for (lever, pattern), repeats in groups.items():
         reference = REFERENCE.get(lever, DEFAULT)
@@ -209,7 +209,7 @@ def _around(search: Search) -> tuple[Point | None, Point | None]:
     )
 
 
-def _groups(
+def group_repeats(
     searches: Sequence[Search],
 ) -> dict[tuple[str, str], dict[int, Search]]:
     """The repeats by lever and pattern."""
@@ -221,7 +221,7 @@ def _groups(
 
 def side_by_side(runs: Sequence[Run]) -> list[Pair]:
     """What two runs both searched for."""
-    first, second = (_groups(run.valid_searches) for run in runs)
+    first, second = (group_repeats(run.valid_searches) for run in runs)
     return [
         Pair(
             *(lever, pattern),
@@ -275,7 +275,7 @@ def _mean_point(group: Sequence[Point]) -> dict[str, float]:
 def loads(run: Run) -> dict[str, dict[str, Load]]:
     """By pattern and lever: goodput over users, from the probes of searches or else from cells."""
     groups: dict[tuple[str, str], list[Point]] = {}
-    for (lever, pattern), repeats in _groups(run.valid_searches).items():
+    for (lever, pattern), repeats in group_repeats(run.valid_searches).items():
         probes = [probe for search in repeats.values() for probe in search["probes"]]
         groups[pattern, lever] = probes
     if not groups:
