@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from types import TracebackType
 
 import psycopg2
 
@@ -15,6 +16,8 @@ from populator.settings import Settings
 
 REFRESH_INTERVAL = 0.2  # seconds
 
+reasons: list[psycopg2.Error] = []  # why connections were cut, the first one first
+
 
 def main() -> int:
     """Load, and return the exit code: 0 loaded, 1 failed, 2 bad setting, 128+N on signal N."""
@@ -25,6 +28,7 @@ def main() -> int:
     except ConfigError as error:
         print(f"data-populator: {error}", file=sys.stderr)
         return 2
+    sys.excepthook = _keep_reason
     return _load_while_showing(settings, Progress(settings.total_records))
 
 
@@ -43,8 +47,7 @@ def _load_while_showing(settings: Settings, progress: Progress) -> int:
         except (ServerNotReadyError, LoadRefusedError) as error:
             _fail(progress, str(error))
         except psycopg2.Error as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            _fail(progress, f"PostgreSQL: {reason}; run again to go on from the last batch")
+            _fail(progress, f"PostgreSQL: {_reason(error)}; run again to go on from the last batch")
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -52,6 +55,26 @@ def _load_while_showing(settings: Settings, progress: Progress) -> int:
         thread.join(REFRESH_INTERVAL)
         progress.refresh()
     return exit_code
+
+
+def _keep_reason(kind: type, error: BaseException, traceback: TracebackType | None) -> None:
+    """Keep why PostgreSQL cut a connection in a COPY; print any other error as Python does.
+
+    libpq then has two errors, the reason and the loss of the connection. psycopg2 raises the
+    second; the first one it prints through sys.excepthook (pq_raise() in its psycopg/pqpath.c).
+    """
+    if isinstance(error.__cause__, psycopg2.Error):
+        reasons.append(error.__cause__)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+def _reason(error: BaseException) -> str:
+    """What began it, in one line: a failed rollback, say, hides why there was one."""
+    first = reasons[0] if reasons else error
+    while first.__context__:
+        first = first.__context__
+    return " ".join(str(first).split()) or type(first).__name__
 
 
 def _fail(progress: Progress, reason: str) -> None:
