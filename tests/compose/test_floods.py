@@ -51,11 +51,10 @@ def row_of(name, samples):
 
 def test_a_busy_machine(started, flood, rows, lasting):
     started.empty_caches()
-    users = lasting(USERS // 2, USERS)  # in CI others use the machine too
-    with thinking_users(flood, users, lasting(4, 20), hot=0) as load:
+    with thinking_users(flood, USERS, lasting(4, 20), hot=0) as load:
         faults.wait(ARRIVAL)
         faults.squeeze(lasting(1, 5), lasting(1, 3))
-    rows.append(load.row(f"containers: {users} users, then 2 and then 6 busy processes"))
+    rows.append(load.row(f"containers: {USERS} users, then 2 and then 6 busy processes"))
     assert all_answered(load.failed, load.answers)
     assert in_time(load.p99, P99_LIMIT)
 
