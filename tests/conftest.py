@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from drill import FULL, Row
 from stacks import running_stack
 from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
+TURNSTILE = Path(__file__)
+TESTS = TURNSTILE.parent
 TABLE = pytest.StashKey[list[Row]]()
 STACK_ROWS = 200_000
 GROUPS = {  # tests that run one after the other in one process; so does each other file
@@ -42,6 +44,17 @@ def lock_of(nodeid):
     return fcntl.LOCK_EX if nodeid == SQUEEZE else LOCKS.get(group_of(nodeid), fcntl.LOCK_SH)
 
 
+@contextmanager
+def locked(path, mode):
+    """Hold a lock on the file or folder, which other processes respect."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(file, mode)
+        yield
+    finally:
+        os.close(file)
+
+
 class Scheduler(LoadScopeScheduling):
     """Gives the processes of `make test` whole groups."""
 
@@ -63,12 +76,10 @@ def pytest_runtest_protocol(item):
 
     The deployment goes on beside them.
     """
-    lock = os.open(TESTS, os.O_RDONLY)
-    fcntl.flock(lock, lock_of(item.nodeid))
-    try:
+    with ExitStack() as stack:
+        with locked(TURNSTILE, fcntl.LOCK_EX):  # nobody overtakes the one that waits to be alone
+            stack.enter_context(locked(TESTS, lock_of(item.nodeid)))
         return (yield)
-    finally:
-        os.close(lock)
 
 
 def _fail_if_skipped(report, what):
