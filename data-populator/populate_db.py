@@ -47,7 +47,7 @@ def _load_while_showing(settings: Settings, progress: Progress) -> int:
         except (ServerNotReadyError, LoadRefusedError) as error:
             _fail(progress, str(error))
         except psycopg2.Error as error:
-            _fail(progress, f"PostgreSQL: {_reason(error)}; run again to go on from the last batch")
+            _fail(progress, f"PostgreSQL: {origin(error)}; run again to go on from the last batch")
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -69,7 +69,7 @@ def _keep_reason(kind: type, error: BaseException, traceback: TracebackType | No
         sys.__excepthook__(kind, error, traceback)
 
 
-def _reason(error: BaseException) -> str:
+def origin(error: BaseException) -> str:
     """What began it, in one line: a failed rollback, say, hides why there was one."""
     first = reasons[0] if reasons else error
     while first.__context__:

@@ -4,10 +4,12 @@ import random
 import re
 import signal
 import time
+from contextlib import closing
 
 import psycopg2
 import pytest
 from polling import poll
+from populate_db import origin
 from populating import assert_complete, finish, loaded_records, populate, start
 from readme_messages import is_printed, messages
 
@@ -319,6 +321,16 @@ def test_a_cut_connection_is_told_and_the_next_run_completes(database, reference
     )
     assert populate(database, TOTAL_RECORDS=ROWS)[0] == 0
     assert database.value(CHECKSUM) == reference
+
+
+def test_a_failed_rollback_does_not_hide_what_began_it(database):
+    with (
+        closing(database.connect()) as connection,
+        pytest.raises(psycopg2.InterfaceError, match="connection already closed") as raised,
+        connection,
+    ):
+        connection.cursor().execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert origin(raised.value).startswith("server closed the connection unexpectedly")
 
 
 def test_a_role_without_rights_gets_one_line(database):
